@@ -1,0 +1,65 @@
+"""Lossary: the working glossary of training objectives.
+
+Names are resolved when first used, so that ``import lossary`` costs nothing and the catalogue answers without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossary import arena, catalogue, functional, losses, testing
+    from lossary._domains import formula
+    from lossary._objective import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective
+    from lossary._registry import Spec, create, list_objectives, objective, specs
+    from lossary.arena import compare
+    from lossary.errors import LossaryError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "IdentityObjective": "lossary._objective",
+    "LossaryError": "lossary.errors",
+    "Objective": "lossary._objective",
+    "SigmoidObjective": "lossary._objective",
+    "SoftmaxObjective": "lossary._objective",
+    "Spec": "lossary._registry",
+    "compare": "lossary.arena",
+    "create": "lossary._registry",
+    "formula": "lossary._domains",
+    "list_objectives": "lossary._registry",
+    "objective": "lossary._registry",
+    "specs": "lossary._registry",
+}
+_MODULES = ("arena", "catalogue", "functional", "losses", "testing")
+
+__all__ = [
+    "IdentityObjective",
+    "LossaryError",
+    "Objective",
+    "SigmoidObjective",
+    "SoftmaxObjective",
+    "Spec",
+    "arena",
+    "catalogue",
+    "compare",
+    "create",
+    "formula",
+    "functional",
+    "list_objectives",
+    "losses",
+    "objective",
+    "specs",
+    "testing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"lossary.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lossary' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -1,0 +1,73 @@
+"""One wording for every refusal of a tensor: objective, argument, what is allowed, what was given.
+
+Only shapes and dtypes are looked at. Looking at values would make an accelerator wait for every batch.
+"""
+
+import torch
+from torch import Tensor
+
+from lossary.errors import InvalidTypeError, InvalidValueError
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(str(n) for n in shape)}{',' if len(shape) == 1 else ''})"
+
+
+def check_tensor(owner: str, argument: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise InvalidTypeError(f"{owner}: {argument} must be a tensor, got {type(value).__name__}")
+
+
+def check_floating(owner: str, argument: str, value: Tensor) -> None:
+    check_tensor(owner, argument, value)
+    if not value.is_floating_point():
+        raise InvalidTypeError(f"{owner}: {argument} must be floating point, got {value.dtype}")
+
+
+def check_shape(owner: str, argument: str, value: Tensor, *allowed: tuple[int, ...]) -> None:
+    if tuple(value.shape) not in allowed:
+        shapes = " or ".join(shape_text(shape) for shape in allowed)
+        raise InvalidValueError(f"{owner}: {argument} must have shape {shapes}, got {shape_text(tuple(value.shape))}")
+
+
+def check_class_inputs(owner: str, logits: Tensor, target: Tensor, weight: Tensor | None, min_classes: int = 1) -> None:
+    """logits (N, C, *); target (N, *) class indices or (N, C, *) probabilities; weight (C,)."""
+    check_floating(owner, "logits", logits)
+    check_tensor(owner, "target", target)
+    if logits.ndim < 2:
+        raise InvalidValueError(f"{owner}: logits must have shape (N, C, *), got {shape_text(tuple(logits.shape))}")
+    if logits.shape[1] < min_classes:
+        raise InvalidValueError(f"{owner}: logits must have at least {min_classes} classes in dimension 1, got {logits.shape[1]}")
+    indices, probabilities = (logits.shape[0], *logits.shape[2:]), tuple(logits.shape)
+    check_shape(owner, "target", target, indices, probabilities)
+    if tuple(target.shape) == probabilities:
+        if not target.is_floating_point():
+            raise InvalidTypeError(
+                f"{owner}: target of shape {shape_text(probabilities)} must be probabilities (floating point), got {target.dtype}"
+            )
+    elif target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise InvalidTypeError(f"{owner}: target of shape {shape_text(indices)} must be class indices (int64), got {target.dtype}")
+    if weight is not None:
+        check_floating(owner, "weight", weight)
+        check_shape(owner, "weight", weight, (logits.shape[1],))
+
+
+def check_element_inputs(owner: str, output: Tensor, target: Tensor, argument: str = "logits") -> None:
+    """Both of one shape; the target may be floating point, integer or bool."""
+    check_floating(owner, argument, output)
+    check_tensor(owner, "target", target)
+    check_shape(owner, "target", target, tuple(output.shape))
+    if target.is_complex():
+        raise InvalidTypeError(f"{owner}: target must be real, got {target.dtype}")
+
+
+def check_broadcast(owner: str, argument: str, value: Tensor | None, like: Tensor) -> None:
+    """value must spread over like without enlarging it."""
+    if value is None:
+        return
+    check_floating(owner, argument, value)
+    fits = value.ndim <= like.ndim and all(n in (1, m) for n, m in zip(reversed(value.shape), reversed(like.shape), strict=False))
+    if not fits:
+        raise InvalidValueError(
+            f"{owner}: {argument} must broadcast to {shape_text(tuple(like.shape))}, got {shape_text(tuple(value.shape))}"
+        )

@@ -1,0 +1,278 @@
+"""One registry of everything Lossary can make, filled by decorators that stand beside the code.
+
+``objective`` makes a frozen :class:`Spec` from the class, its function and what the author declares; the suite in
+:mod:`lossary.testing` checks the declarations against behaviour. Other packages register their own objectives with the
+same decorator and name their module in the entry-point group ``lossary.objectives``.
+"""
+
+import difflib
+import fnmatch
+import importlib
+import importlib.metadata
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from lossary._domains import Domain, domain_of
+from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
+
+if TYPE_CHECKING:
+    from lossary._objective import Objective
+
+ENTRY_POINTS = "lossary.objectives"
+FAMILIES = ("classification", "multilabel", "regression")
+Link = Literal["probabilities", "scores", "ranking", "value"]
+Distributed = Literal["exact", "inexact"]
+Cls = TypeVar("Cls", bound="type[Objective]")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword of an objective: its default and what it may be."""
+
+    name: str
+    default: object
+    domain: Domain | None = None
+    optional: bool = False
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+    def __str__(self) -> str:
+        return self.name if self.required else f"{self.name}={self.default!r}"
+
+
+@dataclass(frozen=True)
+class SpecialCase:
+    """A declared identity: with these parameters the objective equals another one."""
+
+    parameters: Mapping[str, object]
+    equals: str
+    of: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a caller can know of an objective without running it."""
+
+    kind: str
+    name: str
+    family: str
+    function: Callable[..., Any]
+    cls: "type[Objective]"
+    parameters: tuple[Parameter, ...]
+    consumes: str | tuple[str, ...]
+    requires: tuple[str, ...]
+    soft_targets: bool
+    decomposable: bool
+    value_is_objective: bool
+    stage: Literal["train", "posthoc"]
+    link: Link
+    proper: bool
+    saturates: bool
+    vmap: bool
+    compile: bool
+    distributed: Distributed
+    exact_gradient_with: Mapping[str, object]
+    special_cases: tuple[SpecialCase, ...]
+    waivers: Mapping[str, str]
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        return {p.name: p.default for p in self.parameters if not p.required}
+
+    def takes(self, parameter: str) -> bool:
+        """Whether the objective has a keyword of this name, such as ``weight`` or ``ignore_index``."""
+        return any(p.name == parameter for p in self.parameters)
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Keys of the catalogue's records that provide this objective."""
+        from lossary.catalogue import papers_providing
+
+        return tuple(paper.key for paper in papers_providing(self.kind, self.name))
+
+    @property
+    def import_line(self) -> str:
+        package = ".".join(self.cls.__module__.split(".")[:2])
+        return f"from {package if package == 'lossary.losses' else self.cls.__module__} import {self.cls.__name__}"
+
+
+_specs: dict[tuple[str, str], Spec] = {}
+_loaded = False
+
+
+def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
+    """The keywords of a pure function, read from its signature."""
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            domain, optional = domain_of(parameter.annotation)
+            found.append(Parameter(parameter.name, parameter.default, domain, optional))
+    return tuple(found)
+
+
+def objective(
+    *,
+    family: str,
+    function: Callable[..., Any],
+    soft_targets: bool = True,
+    decomposable: bool = True,
+    value_is_objective: bool = True,
+    stage: Literal["train", "posthoc"] = "train",
+    link: Link = "probabilities",
+    proper: bool = False,
+    saturates: bool = False,
+    vmap: bool = True,
+    compile: bool = True,
+    distributed: Distributed = "exact",
+    exact_gradient_with: Mapping[str, object] | None = None,
+    special_cases: Iterable[SpecialCase] = (),
+    waivers: Mapping[str, str] | None = None,
+) -> Callable[[Cls], Cls]:
+    """Register a class as the objective named like its ``function``.
+
+    Args:
+        family: the row of the calling convention it follows.
+        function: the pure function of the same maths, decorated with :func:`lossary.formula`.
+        soft_targets: whether probabilities are accepted as targets.
+        decomposable: False for a function of the batch as a whole, which has no per-sample values.
+        value_is_objective: False where only the gradient means something, so that nobody stops early on the value.
+        stage: ``"posthoc"`` for an objective that calibrates a frozen model.
+        link: what ``link`` returns: probabilities, scores that need not sum to one, a ranking, or the value itself.
+        proper: whether the expected loss is smallest where ``link`` returns the true distribution.
+        saturates: whether a sample that is utterly wrong may, by its maths, have hardly any gradient.
+        vmap, compile: whether it runs under :func:`torch.func.vmap` and ``torch.compile(fullgraph=True)``.
+        distributed: ``"exact"`` if averaging the gradients of equal shards gives the gradient of the whole batch.
+        exact_gradient_with: parameters under which the gradient is the derivative of the value, where it is not by default.
+        special_cases: identities with other objectives.
+        waivers: checks of the conformance suite it cannot meet, each with the reason.
+    """
+
+    def register(cls: Cls) -> Cls:
+        name = function.__name__
+        if family not in FAMILIES:
+            raise InvalidValueError(f"{name}: family must be one of {', '.join(FAMILIES)}, got {family!r}")
+        existing = _specs.get(("objective", name))
+        if existing is not None and (existing.cls.__module__, existing.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+            home = f"{existing.cls.__module__}.{existing.cls.__qualname__}"
+            raise InvalidValueError(f"{name}: the name is already registered by {home}, choose another one")
+        cls.function = staticmethod(function)
+        cls.name = name
+        _specs["objective", name] = Spec(
+            kind="objective",
+            name=name,
+            family=family,
+            function=function,
+            cls=cls,
+            parameters=parameters_of(function),
+            consumes=cls.consumes,
+            requires=cls.requires,
+            soft_targets=soft_targets,
+            decomposable=decomposable,
+            value_is_objective=value_is_objective,
+            stage=stage,
+            link=link,
+            proper=proper,
+            saturates=saturates,
+            vmap=vmap,
+            compile=compile,
+            distributed=distributed,
+            exact_gradient_with=MappingProxyType(dict(exact_gradient_with or {})),
+            special_cases=tuple(special_cases),
+            waivers=MappingProxyType(dict(waivers or {})),
+        )
+        return cls
+
+    return register
+
+
+def _load() -> None:
+    """Import every module that registers something: our own units, then those of other packages."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    importlib.import_module("lossary.losses")
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:  # another package's fault must not take ours down
+            warnings.warn(f"lossary: the objective {entry.name!r} of another package could not be loaded: {error}", stacklevel=2)
+
+
+def specs(kind: str = "objective") -> dict[str, Spec]:
+    """Every registered spec of a kind, by name."""
+    _load()
+    return {name: spec for (of, name), spec in sorted(_specs.items()) if of == kind}
+
+
+def spec(name: str, kind: str = "objective") -> Spec:
+    """The spec of one name; a misspelt one is refused with suggestions."""
+    known = specs(kind)
+    if name not in known:
+        raise UnknownNameError(f"there is no {kind} named {name!r}{suggestion(name, known)}")
+    return known[name]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def create(name: str, **parameters: Any) -> "Objective":
+    """Build an objective by its registered name: ``lossary.create("focal", gamma=3.0)``."""
+    found = spec(name)
+    allowed = [p.name for p in found.parameters]
+    for given in parameters:
+        if given not in allowed:
+            raise InvalidTypeError(
+                f"{name}: there is no parameter {given!r}{suggestion(given, allowed)} It takes {', '.join(allowed)}."
+                if suggestion(given, allowed)
+                else f"{name}: there is no parameter {given!r}; it takes {', '.join(allowed)}"
+            )
+    missing = [p.name for p in found.parameters if p.required and p.name not in parameters]
+    if missing:
+        raise InvalidTypeError(f"{name}: the parameter {missing[0]!r} has no default and must be given")
+    return found.cls(**parameters)
+
+
+def list_objectives(
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    soft_targets: bool | None = None,
+    takes: str | Iterable[str] = (),
+    proper: bool | None = None,
+    decomposable: bool | None = None,
+) -> list[str]:
+    """Names of the registered objectives, sorted.
+
+    Args:
+        pattern: a wildcard such as ``"*focal*"``.
+        family, soft_targets, proper, decomposable: keep those whose spec says so.
+        takes: keep those with these keyword parameters, for example ``"ignore_index"``.
+    """
+    if family is not None and family not in FAMILIES:
+        raise UnknownNameError(
+            f"there is no family named {family!r}{suggestion(family, FAMILIES)}; there are {', '.join(FAMILIES)}"
+        )
+    wanted = (takes,) if isinstance(takes, str) else tuple(takes)
+    return [
+        name
+        for name, found in specs().items()
+        if fnmatch.fnmatchcase(name, pattern)
+        and (family is None or found.family == family)
+        and (soft_targets is None or found.soft_targets == soft_targets)
+        and (proper is None or found.proper == proper)
+        and (decomposable is None or found.decomposable == decomposable)
+        and all(found.takes(parameter) for parameter in wanted)
+    ]

@@ -1,0 +1,39 @@
+"""The command line: arguments and printing only. Each command is a module here; torch is imported where it is needed."""
+
+import sys
+
+import typer
+
+from lossary.cli.check import check
+from lossary.cli.compare import compare
+from lossary.cli.find import find
+from lossary.cli.list import list_
+from lossary.cli.papers import papers
+from lossary.cli.show import show
+from lossary.errors import LossaryError
+
+app = typer.Typer(
+    name="lossary",
+    help="The working glossary of training objectives: find one, show it, check one, and compare them on your data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(compare)
+app.command()(find)
+app.command()(show)
+app.command("list")(list_)
+app.command()(papers)
+app.command()(check)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 for yes, 1 for no, 2 for misuse, 130 after Ctrl-C."""
+    try:
+        app()
+    except LossaryError as error:
+        sys.stderr.write(f"lossary: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("lossary: stopped; finished work is kept, the same command goes on from there\n")
+        sys.exit(130)

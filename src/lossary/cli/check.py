@@ -1,0 +1,5 @@
+"""lossary check."""
+
+
+def check() -> None:
+    """Being written."""

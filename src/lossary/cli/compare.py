@@ -1,0 +1,5 @@
+"""lossary compare."""
+
+
+def compare() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""lossary find."""
+
+
+def find() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""lossary list."""
+
+
+def list_() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""lossary papers."""
+
+
+def papers() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""lossary show."""
+
+
+def show() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""Every objective as a module, by family."""
+
+from lossary.losses.classification import *
+from lossary.losses.multilabel import *
+from lossary.losses.regression import *

@@ -1,0 +1,8 @@
+"""One class of several: one file for each objective, one line here."""
+
+from lossary.losses.classification.asymmetric_single_label import AsymmetricSingleLabelLoss as AsymmetricSingleLabelLoss
+from lossary.losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
+from lossary.losses.classification.focal import FocalLoss as FocalLoss
+from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
+from lossary.losses.classification.squentropy import SquentropyLoss as SquentropyLoss

@@ -1,0 +1,58 @@
+"""Cross-entropy of the softmax."""
+
+from torch import Tensor
+
+from lossary._checks import check_class_inputs
+from lossary._domains import Fraction, Reduction, formula
+from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._registry import objective
+
+
+@formula
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: Fraction = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`CrossEntropyLoss`, with the same parameters."""
+    check_class_inputs("cross_entropy", logits, target, weight)
+    if_class = -log_softmax(widen(logits))
+
+    return average_over_classes(
+        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+    )
+
+
+@objective(family="classification", function=cross_entropy, proper=True)
+class CrossEntropyLoss(SoftmaxObjective):
+    r"""Cross-entropy of the softmax: the negative log-probability of the true class.
+
+    .. math:: \ell(z, y) = -\log \mathrm{softmax}(z)_y
+
+    The values are those of :class:`torch.nn.CrossEntropyLoss`, with two differences: nothing to average over gives 0 instead
+    of NaN, and half-precision inputs give a float32 loss, which cannot overflow.
+
+    Args:
+        weight, ignore_index, label_smoothing, reduction: as in :class:`torch.nn.CrossEntropyLoss`.
+    Shape: logits (N, C, \*); target (N, \*) class indices, or (N, C, \*) probabilities.
+    Units: nats.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: textbook; the multi-class logarithmic score (Good, "Rational Decisions", 1952).
+
+    >>> CrossEntropyLoss()(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0]))
+    tensor(0.1429)
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: Fraction = 0.0,
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction)

@@ -1,0 +1,117 @@
+"""Asymmetric loss for multi-label classification."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lossary._checks import check_element_inputs
+from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
+from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._registry import SpecialCase, objective
+
+
+@formula
+def asymmetric(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma_neg: NonNegative = 4.0,
+    gamma_pos: NonNegative = 0.0,
+    clip: Fraction = 0.05,
+    eps: Positive = 1e-8,
+    detach_focusing: bool = True,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: Fraction = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`AsymmetricLoss`, with the same parameters."""
+    check_element_inputs("asymmetric", logits, target)
+    wide = widen(logits)
+    log_p, log_not_p = logsigmoid(wide), logsigmoid(-wide)
+    p, not_p = log_p.exp(), log_not_p.exp()
+    shifted = (p - clip).clamp_min(0.0)
+    # log(1 - shifted) without leaving log space: 1 - p + clip, at most 1
+    log_not_shifted = torch.logaddexp(log_not_p, wide.new_tensor(clip).log()).clamp_max(0.0) if clip else log_not_p
+    focus_one, focus_zero = not_p.clamp_min(eps).pow(gamma_pos), shifted.clamp_min(eps).pow(gamma_neg)
+    if detach_focusing:
+        focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
+    if_one, if_zero = -focus_one * log_p, -focus_zero * log_not_shifted
+    return average_over_labels(
+        "asymmetric",
+        if_one,
+        if_zero,
+        target,
+        weight=weight,
+        pos_weight=pos_weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+
+
+@objective(
+    family="multilabel",
+    function=asymmetric,
+    exact_gradient_with={"detach_focusing": False},
+    special_cases=[
+        SpecialCase({"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0}, "binary_cross_entropy"),
+        SpecialCase({"gamma_neg": 2.0, "gamma_pos": 2.0, "clip": 0.0, "detach_focusing": False}, "sigmoid_focal", {"alpha": None}),
+    ],
+)
+class AsymmetricLoss(SigmoidObjective):
+    r"""Asymmetric loss: positives and negatives are focused differently, and easy negatives are dropped.
+
+    .. math::
+        \ell(z, 1) = -(1 - p)^{\gamma_+} \log p, \qquad \ell(z, 0) = -p_m^{\gamma_-} \log(1 - p_m),
+        \qquad p = \sigma(z), \quad p_m = \max(p - m, 0)
+
+    Made for many labels of which few are positive. It gives up calibration: choose thresholds anew. The logarithms are computed
+    from the logits; programs that clamp probabilities at 1e-8 give a missed positive at logit -30 hardly any gradient, and in
+    float16 an infinite loss. A soft target averages the two losses.
+
+    Args:
+        gamma_neg, gamma_pos: focusing of negatives and positives.
+        clip: the probability margin m below which a negative costs nothing.
+        eps: lower bound of the bases of the two powers, so that exponents below 1 have a finite slope; the logarithms need none.
+        detach_focusing: treat the focusing weights as constants in the gradient, as the authors train.
+        weight, pos_weight, reduction: as in :class:`torch.nn.BCEWithLogitsLoss`.
+        ignore_index: elements whose target has this value are left out.
+        label_smoothing: the target becomes (1 - e) y + e / 2.
+    Shape: logits and target of one shape (N, \*) or (N, L, \*); target in [0, 1].
+    Units: nats.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", 2020. The authors' program sums over all elements; here
+        the mean is the default, so with SGD the learning rate has to be rescaled.
+
+    >>> AsymmetricLoss()(torch.tensor([2.0, -2.0]), torch.tensor([1.0, 1.0]))
+    tensor(1.1269)
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma_neg: NonNegative = 4.0,
+        gamma_pos: NonNegative = 0.0,
+        clip: Fraction = 0.05,
+        eps: Positive = 1e-8,
+        detach_focusing: bool = True,
+        weight: Tensor | None = None,
+        pos_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: Fraction = 0.0,
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(
+            gamma_neg=gamma_neg,
+            gamma_pos=gamma_pos,
+            clip=clip,
+            eps=eps,
+            detach_focusing=detach_focusing,
+            weight=weight,
+            pos_weight=pos_weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )

@@ -1,0 +1,73 @@
+"""Binary cross-entropy of the sigmoid."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lossary._checks import check_element_inputs
+from lossary._domains import Fraction, Reduction, formula
+from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._registry import objective
+
+
+@formula
+def binary_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: Fraction = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`BinaryCrossEntropyLoss`, with the same parameters."""
+    check_element_inputs("binary_cross_entropy", logits, target)
+    wide = widen(logits)
+    if_one, if_zero = -logsigmoid(wide), -logsigmoid(-wide)
+    return average_over_labels(
+        "binary_cross_entropy",
+        if_one,
+        if_zero,
+        target,
+        weight=weight,
+        pos_weight=pos_weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+
+
+@objective(family="multilabel", function=binary_cross_entropy, proper=True)
+class BinaryCrossEntropyLoss(SigmoidObjective):
+    r"""Cross-entropy of the sigmoid: one yes-or-no question for each element.
+
+    .. math:: \ell(z, y) = -y \log \sigma(z) - (1 - y) \log \sigma(-z)
+
+    The values are those of :class:`torch.nn.BCEWithLogitsLoss`; elements can be ignored, and half-precision inputs give a float32
+    loss, which cannot overflow.
+
+    Args:
+        weight, pos_weight, reduction: as in :class:`torch.nn.BCEWithLogitsLoss`.
+        ignore_index: elements whose target has this value are left out.
+        label_smoothing: the target becomes (1 - e) y + e / 2.
+    Shape: logits and target of one shape (N, \*) or (N, L, \*); target in [0, 1].
+    Units: nats.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: textbook; the binary logarithmic score (Good, "Rational Decisions", 1952).
+
+    >>> BinaryCrossEntropyLoss()(torch.tensor([2.0, -2.0]), torch.tensor([1.0, 1.0]))
+    tensor(1.1269)
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | None = None,
+        pos_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: Fraction = 0.0,
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(
+            weight=weight, pos_weight=pos_weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+        )
