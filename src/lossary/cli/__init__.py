@@ -28,12 +28,9 @@ app.command()(check)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 for yes, 1 for no, 2 for misuse, 130 after Ctrl-C."""
+    """Run the command line: exit code 0 for yes, 1 for no, 2 for misuse."""
     try:
         app()
     except LossaryError as error:
         sys.stderr.write(f"lossary: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("lossary: stopped; finished work is kept, the same command goes on from there\n")
-        sys.exit(130)

@@ -1,5 +1,136 @@
-"""lossary compare."""
+"""``lossary compare``: which objective is best on these data, and how sure is that?"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossary.arena import Comparison
+    from lossary.arena.run import Event
 
 
-def compare() -> None:
-    """Being written."""
+def compare(
+    data: Annotated[str, typer.Argument(help="digits, breast_cancer, wine, iris, diabetes, or a .csv or .parquet file.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="The column of a file to predict.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression, if not what the target looks like.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", help='An objective, such as focal or "focal(gamma=3.0)"; repeat it.')
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The objective that the others are held against.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides: accuracy, auroc, log_loss, rmse, ...")] = None,
+    seeds: Annotated[int, typer.Option(help="Repetitions, each with its own split, first weights and batch order.")] = 5,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option("--learning-rate", "-l", help="A learning rate to try, the same for all; repeat it.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 60,
+    batch_size: Annotated[int | None, typer.Option(help="Rows in a step; by default it follows the size of the data.")] = None,
+    model: Annotated[str, typer.Option(help="mlp or linear.")] = "mlp",
+    hidden: Annotated[int, typer.Option(help="Width of the hidden layer of the mlp.")] = 64,
+    out: Annotated[Path, typer.Option(help="The folder for the report and for finished work.")] = Path("lossary-results"),
+    json_: Annotated[bool, typer.Option("--json", help="Print the result for programs on standard output.")] = False,
+) -> None:
+    """Compare objectives on your data: the same splits, first weights, batches and tuning budget for each.
+
+    Finished work is kept in the folder --out; the same command again, or after Ctrl-C, goes on from there.
+    """
+    from rich.console import Console
+
+    from lossary import arena
+
+    found = arena.load(data, target, task)
+    try:
+        with _progress(Console(stderr=True), found.name) as tell:
+            result = arena.compare(
+                found,
+                objectives=objective or None,
+                baseline=baseline,
+                metric=metric,
+                seeds=seeds,
+                learning_rates=learning_rate or None,
+                epochs=epochs,
+                batch_size=batch_size,
+                model=model,
+                hidden=hidden,
+                store=out / "arena.sqlite",
+                tell=tell,
+            )
+    except KeyboardInterrupt:
+        typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    path = result.report(out / f"{found.name}.html")
+    if json_:
+        typer.echo(json.dumps({**result.to_dict(), "report": str(path)}, indent=2))
+    else:
+        _show(Console(), result, path)
+
+
+@contextmanager
+def _progress(console: "Console", name: str) -> "Iterator[Callable[[Event], None]]":
+    """A bar with the time left on a terminal; elsewhere a line for each finished objective."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        work = bar.add_task(f"preparing {name}", total=None)
+
+        def tell(event: "Event") -> None:
+            finished = (event.unit - 1) * event.epochs + event.epoch
+            label = f"{event.candidate.label} ({event.unit} of {event.units})"
+            bar.update(work, total=event.units * event.epochs, completed=finished, description=label)
+            if event.kind != "epoch" and not console.is_terminal:
+                console.print(f"{label}: {'taken from earlier work' if event.kind == 'reused' else 'finished'}", highlight=False)
+
+        yield tell
+
+
+def _show(console: "Console", result: "Comparison", report: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    protocol, rows = result.protocol, result.leaderboard
+    largest = max((abs(row.mean) for row in rows if math.isfinite(row.mean)), default=1.0)
+    digits = 3 if largest < 10 else max(0, 3 - int(math.log10(largest)))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("objective", overflow="fold")
+    table.add_column(protocol.metric, justify="right")
+    table.add_column("better by", justify="right", no_wrap=True)
+    table.add_column(f"{protocol.confidence:.0%} interval", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    words = {
+        "better": "[green]better[/]",
+        "worse": "[red]worse[/]",
+        "no difference shown": "-",
+        "could not be trained": "[red]failed[/]",
+    }
+    for row in rows:
+        label, value = escape(row.candidate.label), f"{row.mean:.{digits}f}"
+        if row.difference is None:
+            table.add_row(label, value, "", "", "baseline", style="bold")
+            continue
+        d = row.difference
+        table.add_row(label, value, f"{d.mean:+.{digits}f}", f"{d.low:+.{digits}f} to {d.high:+.{digits}f}", words[d.verdict])
+    console.print(table)
+    console.print(escape(result.answer.sentence), highlight=False)
+    if result.answer.recommended is not None:
+        console.print(f"  {escape(result.answer.recommended.code)}", highlight=False)
+    for note in (*result.data.notes, *_notes(result)):
+        console.print(f"Note: {escape(note)}.", style="yellow", highlight=False)
+    console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
+
+
+def _notes(result: "Comparison") -> list[str]:
+    notes = []
+    for unit in result.units:
+        if unit.diverged.any():
+            notes.append(f"{unit.diverged.sum()} of {unit.diverged.size} runs of {unit.candidate.label} diverged")
+        if not unit.batched:
+            notes.append(f"{unit.candidate.label} was trained one run at a time: {unit.why_not_batched}")
+    return notes

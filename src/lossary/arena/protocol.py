@@ -1,0 +1,159 @@
+"""What a comparison will do, written down before it does it, and the key under which each unit of its work is kept."""
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lossary.arena.data import Data
+from lossary.arena.models import MODELS, ModelName
+from lossary.arena.tasks import DEFAULTS, Candidate, Task, check_candidate
+from lossary.arena.train import Recipe
+from lossary.errors import InvalidValueError
+
+FORMAT = 1  # raise when a stored unit would mean something else
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that determines the result of a comparison, and nothing that does not."""
+
+    data_name: str
+    data_fingerprint: str
+    task: Task
+    candidates: tuple[Candidate, ...]
+    baseline: Candidate
+    metric: str
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    model: ModelName
+    hidden: int
+    recipe: Recipe
+    validation_share: float = 0.2
+    test_share: float = 0.2
+    confidence: float = 0.95
+
+    @property
+    def runs(self) -> int:
+        return len(self.candidates) * len(self.seeds) * len(self.learning_rates)
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.to_dict())[:12]
+
+    def unit_key(self, candidate: Candidate) -> str:
+        """The key of one objective's runs: what determines their outcome, which the other objectives do not."""
+        shared = self.to_dict()
+        for other in ("data_name", "candidates", "baseline", "confidence"):
+            del shared[other]
+        own = {"objective": candidate.objective, "parameters": _plain(candidate.parameters), "code": _code(candidate)}
+        return _digest({"format": FORMAT, "torch": torch.__version__, **shared, **own})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in the words of the report."""
+        return {
+            "data_name": self.data_name,
+            "data_fingerprint": self.data_fingerprint,
+            "task": asdict(self.task),
+            "candidates": [candidate.label for candidate in self.candidates],
+            "baseline": self.baseline.label,
+            "metric": self.metric,
+            "seeds": list(self.seeds),
+            "learning_rates": list(self.learning_rates),
+            "model": self.model,
+            "hidden": self.hidden if self.model == "mlp" else None,
+            "recipe": asdict(self.recipe),
+            "validation_share": self.validation_share,
+            "test_share": self.test_share,
+            "confidence": self.confidence,
+        }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _arena_code() -> str:
+    sources = [
+        path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem in ("splits", "models", "train")
+    ]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+def _code(candidate: Candidate) -> str:
+    """Changes when the objective's own file, what it shares with others, or the way of training changes."""
+    import lossary._objective as shared
+
+    own = inspect.getsource(inspect.getmodule(candidate.spec.cls) or candidate.spec.cls)
+    return hashlib.sha256((own + inspect.getsource(shared) + _arena_code()).encode()).hexdigest()
+
+
+def make_protocol(
+    data: Data,
+    *,
+    objectives: Sequence[str] | None = None,
+    baseline: str | None = None,
+    metric: str | None = None,
+    seeds: int = 5,
+    learning_rates: Sequence[float] | None = None,
+    epochs: int = 60,
+    batch_size: int | None = None,
+    model: str = "mlp",
+    hidden: int = 64,
+) -> Protocol:
+    """Fill in what was left open from what the data look like, and refuse what cannot work before any training."""
+    if seeds < 2:
+        raise InvalidValueError(f"seeds must be at least 2, so that differences have an interval, got {seeds}")
+    if epochs < 1:
+        raise InvalidValueError(f"epochs must be at least 1, got {epochs}")
+    if hidden < 1:
+        raise InvalidValueError(f"hidden must be at least 1, got {hidden}")
+    rates = LEARNING_RATES if learning_rates is None else tuple(sorted(set(learning_rates)))
+    if not rates or not all(0 < rate < 1e3 for rate in rates):
+        raise InvalidValueError(f"learning rates must be numbers above 0 and below 1000, got {list(rates)}")
+    if model not in MODELS:
+        raise InvalidValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
+    kind = data.task.kind
+    candidates = list(DEFAULTS[kind]) if objectives is None else [Candidate.parse(text) for text in objectives]
+    if not candidates:
+        raise InvalidValueError("objectives must name at least one objective")
+    base = DEFAULTS[kind][0] if baseline is None else Candidate.parse(baseline)
+    if base not in candidates:
+        candidates.insert(0, base)
+    labels = [candidate.label for candidate in candidates]
+    if len(set(labels)) < len(labels):
+        raise InvalidValueError(f"objectives must differ, got {', '.join(labels)}")
+    if len(candidates) < 2:
+        raise InvalidValueError(f"a comparison needs an objective beside the baseline {base.label}")
+    for candidate in candidates:
+        check_candidate(candidate, data.task)
+    train_rows = data.rows - 2 * round(0.2 * data.rows)
+    if batch_size is None:  # about sixteen steps an epoch, as far as batches of 8 to 128 allow
+        batch_size = next((size for size in (128, 64, 32, 16) if train_rows >= 16 * size), 8)
+    if not 1 <= batch_size <= train_rows:
+        raise InvalidValueError(f"batch_size must be from 1 to the {train_rows} training rows, got {batch_size}")
+    return Protocol(
+        data_name=data.name,
+        data_fingerprint=data.fingerprint,
+        task=data.task,
+        candidates=tuple(candidates),
+        baseline=base,
+        metric=data.task.metric(metric).name,
+        seeds=tuple(range(seeds)),
+        learning_rates=rates,
+        model=model,
+        hidden=hidden,
+        recipe=Recipe(epochs, batch_size),
+    )

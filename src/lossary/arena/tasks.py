@@ -1,0 +1,207 @@
+"""What a data set asks for: its task, the metrics that judge it and the objectives worth trying on it.
+
+Metrics belong to the task and never to an objective. They come from scikit-learn and see what ``objective.link`` returns.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from lossary._registry import Spec, create, spec, suggestion
+from lossary.errors import InvalidValueError, UnknownNameError
+
+Array = NDArray[Any]
+Kind = Literal["binary", "multiclass", "regression"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A judge of predictions: probabilities or scores (n, classes) for classes, values (n,) for regression."""
+
+    name: str
+    greater_is_better: bool
+    function: Callable[[Array, Array], float]
+    tasks: tuple[Kind, ...]
+    needs_probabilities: bool = False
+
+    def __call__(self, truth: Array, prediction: Array) -> float:
+        if not np.isfinite(prediction).all():
+            return float("nan")
+        return float(self.function(truth, prediction))
+
+
+def _auroc(truth: Array, scores: Array) -> float:
+    if scores.shape[1] == 2:
+        return float(sk.roc_auc_score(truth, scores[:, 1]))
+    present = np.eye(scores.shape[1])[truth]  # one against the rest, so that scores need not sum to one
+    return float(sk.roc_auc_score(present, scores, average="macro"))
+
+
+def _average_precision(truth: Array, scores: Array) -> float:
+    return float(sk.average_precision_score(truth, scores[:, 1]))
+
+
+def _brier(truth: Array, probabilities: Array) -> float:
+    return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2, axis=1)))
+
+
+def _log_loss(truth: Array, probabilities: Array) -> float:
+    rows = probabilities.astype(np.float64)
+    return float(sk.log_loss(truth, rows / rows.sum(axis=1, keepdims=True), labels=np.arange(rows.shape[1])))
+
+
+_CLASSES: tuple[Kind, ...] = ("binary", "multiclass")
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", True, lambda y, p: sk.accuracy_score(y, p.argmax(1)), _CLASSES),
+        Metric("balanced_accuracy", True, lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)), _CLASSES),
+        Metric("f1_macro", True, lambda y, p: sk.f1_score(y, p.argmax(1), average="macro", zero_division=0), _CLASSES),
+        Metric("auroc", True, _auroc, _CLASSES),
+        Metric("average_precision", True, _average_precision, ("binary",)),
+        Metric("log_loss", False, _log_loss, _CLASSES, needs_probabilities=True),
+        Metric("brier", False, _brier, _CLASSES, needs_probabilities=True),
+        Metric("rmse", False, sk.root_mean_squared_error, ("regression",)),
+        Metric("mae", False, sk.mean_absolute_error, ("regression",)),
+        Metric("r2", True, sk.r2_score, ("regression",)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """The kind of question, the number of outputs, and the metric that decides."""
+
+    kind: Kind
+    num_classes: int = 0
+    imbalanced: bool = False
+
+    @property
+    def default_metric(self) -> str:
+        if self.kind == "regression":
+            return "rmse"
+        return "balanced_accuracy" if self.imbalanced else "accuracy"
+
+    def metric(self, name: str | None) -> Metric:
+        known = [metric.name for metric in METRICS.values() if self.kind in metric.tasks]
+        chosen = name or self.default_metric
+        if chosen not in known:
+            raise UnknownNameError(
+                f"there is no metric {chosen!r} for a {self.kind} task{suggestion(chosen, known)} (there are {', '.join(known)})"
+            )
+        return METRICS[chosen]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(metric for metric in METRICS.values() if self.kind in metric.tasks)
+
+    def __str__(self) -> str:
+        words = {"binary": "two classes", "multiclass": f"{self.num_classes} classes", "regression": "regression"}[self.kind]
+        return f"{words}, imbalanced" if self.imbalanced else words
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An objective with its parameters, as it enters a comparison."""
+
+    objective: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        if not self.parameters:
+            return self.objective
+        return f"{self.objective}({', '.join(f'{name}={value!r}' for name, value in self.parameters.items())})"
+
+    @property
+    def code(self) -> str:
+        """The line that makes it in somebody's own training loop."""
+        given = "".join(f", {name}={value!r}" for name, value in self.parameters.items())
+        return f'loss = lossary.create("{self.objective}"{given})'
+
+    @property
+    def spec(self) -> Spec:
+        return spec(self.objective)
+
+    @classmethod
+    def parse(cls, text: str) -> "Candidate":
+        """From what a user types: ``focal`` or ``focal(gamma=3.0)``."""
+        form = "an objective is written as focal or focal(gamma=3.0)"
+        try:
+            node = ast.parse(text.strip(), mode="eval").body
+        except SyntaxError:
+            raise InvalidValueError(f"{form}, got {text!r}") from None
+        if isinstance(node, ast.Name):
+            return cls(node.id)
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+            raise InvalidValueError(f"{form}, got {text!r}")
+        parameters = {}
+        for keyword in node.keywords:
+            try:
+                parameters[str(keyword.arg)] = ast.literal_eval(keyword.value)
+            except ValueError:
+                raise InvalidValueError(f"{form} with plain values, got {text!r}") from None
+        return cls(node.func.id, parameters)
+
+
+# The families of the calling convention that can answer each kind of task: with how many outputs is decided in `outputs`.
+FAMILIES: Mapping[Kind, tuple[str, ...]] = {
+    "binary": ("multilabel", "classification"),
+    "multiclass": ("classification",),
+    "regression": ("regression",),
+}
+
+# The first of each is the baseline: what people use when they have not thought about it.
+DEFAULTS: Mapping[Kind, Sequence[Candidate]] = {
+    "binary": (
+        Candidate("binary_cross_entropy"),
+        Candidate("sigmoid_focal"),
+        Candidate("poly_focal"),
+        Candidate("asymmetric"),
+        Candidate("cross_entropy", {"label_smoothing": 0.1}),
+        Candidate("squentropy"),
+        Candidate("polyloss"),
+        Candidate("dual_focal"),
+    ),
+    "multiclass": (
+        Candidate("cross_entropy"),
+        Candidate("cross_entropy", {"label_smoothing": 0.1}),
+        Candidate("focal"),
+        Candidate("dual_focal"),
+        Candidate("squentropy"),
+        Candidate("polyloss"),
+        Candidate("polyloss", {"epsilon": -1.0}),
+        Candidate("asymmetric_single_label"),
+    ),
+    "regression": (
+        Candidate("mean_squared_error"),
+        Candidate("mean_absolute_error"),
+        Candidate("huber"),
+        Candidate("huber", {"delta": 0.5}),
+        Candidate("log_cosh"),
+    ),
+}
+
+
+def check_candidate(candidate: Candidate, task: Task) -> None:
+    """Refuse, before any training, what cannot take part."""
+    found = candidate.spec
+    if found.family not in FAMILIES[task.kind]:
+        allowed = " or ".join(FAMILIES[task.kind])
+        raise InvalidValueError(
+            f"{candidate.objective}: a {task.kind} task takes objectives of the family {allowed}, this one is {found.family}"
+        )
+    if found.requires:
+        raise InvalidValueError(f"{candidate.objective}: it needs {', '.join(found.requires)}, which this data set does not have")
+    create(candidate.objective, **candidate.parameters)
+
+
+def outputs(family: str, task: Task) -> int:
+    """How many outputs the model needs for a family: a yes-or-no objective takes one logit, a softmax one per class."""
+    return task.num_classes if family == "classification" else 1
