@@ -1,5 +1,103 @@
-"""lossary check."""
+"""lossary check: does a loss keep the contract?"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossary.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from lossary.testing import Card
 
 
-def check() -> None:
-    """Being written."""
+def check(
+    loss: Annotated[
+        str | None,
+        typer.Argument(
+            help="A registered name such as focal, or module:Class, module:instance or module:factory.", show_default=False
+        ),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="The family of the loss, where its behaviour does not tell.", show_default=False)
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter to build the loss with, as name=value (value in JSON). Repeatable.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this check. Repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+    list_checks: Annotated[bool, typer.Option("--list", help="List the checks and what each asserts.")] = False,
+) -> None:
+    """Run the conformance suite on any loss and print what holds and what fails.
+
+    The loss need not be one of Lossary's: modules of the current directory can be named, and so can torch.nn:CrossEntropyLoss.
+    Exit code: 0 if everything passed, 1 if something failed, 2 for a mistake in the command.
+    """
+    if list_checks:
+        _list(as_json)
+        return
+    if loss is None:
+        raise InvalidValueError(
+            "check: name a loss, such as focal or my_losses:MyLoss, got nothing (--list shows what would be checked)"
+        )
+    parameters = dict(_parameter(text) for text in param or ())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+    from lossary.testing import check_objective
+
+    card = check_objective(loss, only=only or None, family=family, parameters=parameters)
+    if as_json:
+        typer.echo(json.dumps(card.to_dict(), indent=2))
+    else:
+        _show(card)
+    raise typer.Exit(0 if card.passed else 1)
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    """One ``name=value``; a value that is not JSON is a word."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise InvalidValueError(f"check: --param must be name=value, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        if value[:1] in '[{"':
+            raise InvalidValueError(f"check: the value of --param {name} must be JSON or a word, got {value!r}") from None
+        return name, value
+
+
+def _list(as_json: bool) -> None:
+    from lossary.testing import CHECKS, describe
+
+    if as_json:
+        typer.echo(json.dumps({name: describe(name) for name in CHECKS}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("check", "what it asserts", box=None, pad_edge=False)
+    for name in CHECKS:
+        table.add_row(name, describe(name).replace("[", r"\["))
+    Console().print(table)
+
+
+_COLOURS = {"passed": "green", "failed": "bold red", "waived": "yellow", "not applicable": "dim"}
+
+
+def _show(card: "Card") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "check", "detail", box=None, pad_edge=False, title=f"{card.name} ({card.family})", title_justify="left")
+    for result in card.results:
+        colour = _COLOURS[result.status]
+        table.add_row(Text(result.status, colour), result.check, Text(result.detail, "" if result.status == "failed" else "dim"))
+    console = Console()
+    console.print(table)
+    seconds = sum(result.seconds for result in card.results)
+    counts = ", ".join(f"{count} {status}" for status, count in card.counts.items() if count)
+    console.print(Text(f"{counts} in {seconds:.1f} s", "green" if card.passed else "red"))

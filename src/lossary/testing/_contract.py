@@ -1,0 +1,247 @@
+"""The written contract: refusals, dtypes, the link, the docstring, and whether the declarations are true."""
+
+import doctest
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lossary.testing._subject import (
+    Failed,
+    NotApplicable,
+    Subject,
+    agree,
+    call,
+    complaint,
+    finite,
+    first_line,
+    keywords_of,
+    value_and_gradient,
+)
+
+Case = tuple[str, str, Callable[[], object]]  # the mistake, the argument it is in, and how to make it
+
+
+def _must_refuse(subject: Subject, cases: list[Case]) -> str:
+    """Try every mistake, and fail with the first few that are not refused as they should be."""
+    faults = []
+    for what, argument, attempt in cases:
+        try:
+            attempt()
+        except Exception as error:
+            wrong = complaint(subject, error, argument)
+            if wrong:
+                faults.append(f"{what}: {wrong}")
+        else:
+            faults.append(f"{what} is accepted in silence")
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise Failed(f"{len(faults)} of {len(cases)} mistakes: {'; '.join(faults[:3])}{more}")
+    return f"{len(cases)} mistakes refused"
+
+
+def refuses_wrong_tensors(subject: Subject) -> str:
+    """Tensors of a wrong shape or dtype are refused in one sentence that names the argument and what was given."""
+    inputs = subject.inputs
+    output, target, first = inputs.output(6), inputs.target(6), _first_argument(subject)
+    loss = subject.make()
+    wrong: list[tuple[str, str, object, object]] = [
+        ("a target of another batch size", "target", output, inputs.target(5)),
+        ("a target that is not a tensor", "target", output, target.tolist()),
+        (f"{first} that are not a tensor", first, output.tolist(), target),
+        (f"integer {first}", first, output.long(), target),
+        ("a complex target", "target", output, target.to(torch.complex64)),
+    ]
+    if inputs.family == "classification":
+        soft = inputs.target(6, soft=True)
+        wrong += [
+            (f"one-dimensional {first}", first, output[:, 0], target),
+            ("floating-point class indices", "target", output, target.double()),
+            ("boolean class indices", "target", output, target.bool()),
+            ("probabilities with a class missing", "target", output, soft[:, :-1]),
+            ("integer probabilities", "target", output, soft.round().long()),
+        ]
+    else:
+        wrong.append(("a target that would be broadcast", "target", output, target[:, :1]))
+    cases: list[Case] = [(what, argument, partial(loss, given, wanted)) for what, argument, given, wanted in wrong]
+    for name in ("weight", "pos_weight"):
+        if subject.takes(name):
+            cases.append((f"{name} of a wrong length", name, _with(subject, name, torch.ones(inputs.classes + 1))))
+            if subject.spec is not None:  # PyTorch's own losses take integers, to no harm
+                cases.append((f"{name} of integers", name, _with(subject, name, torch.ones(inputs.classes, dtype=torch.int64))))
+    return _must_refuse(subject, cases)
+
+
+def _with(subject: Subject, parameter: str, value: object) -> Callable[[], object]:
+    """Build the loss with a parameter, and call it."""
+    output, target = subject.inputs.output(6), subject.inputs.target(6)
+    return lambda: subject.make(**{parameter: value})(output, target)
+
+
+def _first_argument(subject: Subject) -> str:
+    if subject.spec is not None:
+        return next(iter(inspect.signature(subject.spec.function).parameters))
+    return "prediction" if subject.family == "regression" else "logits"
+
+
+def refuses_wrong_parameters(subject: Subject) -> str:
+    """Values outside a parameter's domain are refused, by the constructor and by the function, and so are unknown names."""
+    if subject.spec is None:
+        outside: dict[str, list[object]] = {"reduction": ["average"], "label_smoothing": [-0.5, 1.5]}
+        tried = [(name, value) for name, values in outside.items() for value in values if subject.takes(name)]
+        if not tried:
+            raise NotApplicable("it declares no domains, and has neither 'reduction' nor 'label_smoothing'")
+        return _must_refuse(subject, [(f"{name}={value!r}", name, _with(subject, name, value)) for name, value in tried])
+    spec = subject.spec
+    output, target = subject.inputs.output(4), subject.inputs.target(4)
+    cases: list[Case] = []
+    for parameter in spec.parameters:
+        for bad in parameter.domain.outside() if parameter.domain is not None else ():
+            changed = {**subject.given, parameter.name: bad}
+            said = f"with {parameter.name}={bad!r}"
+            cases.append((f"constructor {said}", parameter.name, partial(spec.cls, **changed)))
+            cases.append((f"function {said}", parameter.name, partial(spec.function, output, target, **changed)))
+    for what, attempt in (("class", partial(spec.cls)), ("function", partial(spec.function, output, target))):
+        try:
+            attempt(no_such_parameter=1)
+        except TypeError:
+            continue
+        raise Failed(f"the {what} takes a parameter that does not exist in silence")
+    return _must_refuse(subject, cases)
+
+
+def dtype_and_device_kept(subject: Subject) -> str:
+    """float64 stays float64, half precision gives float32, the gradient has the input's dtype, and everything its device."""
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        output, target = subject.inputs.output(4, dtype=dtype), subject.inputs.target(4, dtype=dtype)
+        value, gradient = value_and_gradient(subject.make(), output, target)
+        half = dtype in (torch.float16, torch.bfloat16)
+        allowed = {torch.float32} if half else {dtype}
+        if half and subject.spec is None:
+            allowed.add(dtype)  # PyTorch's own convention
+        if value.dtype not in allowed:
+            raise Failed(f"{dtype} gives a loss in {value.dtype}")
+        if gradient.dtype != dtype or gradient.device != output.device or value.device != output.device:
+            raise Failed(f"a gradient in {gradient.dtype} on {gradient.device} for an output in {dtype} on {output.device}")
+        if subject.takes("weight") and subject.spec is not None:
+            other = torch.float32 if dtype == torch.float64 else torch.float64
+            weight = subject.inputs.class_weight(dtype=other)
+            weighted = call(subject.make(weight=weight), output, target)
+            if weighted.dtype != value.dtype:
+                raise Failed(f"a weight in {other} turns the loss for {dtype} into {weighted.dtype}")
+    return "float64, float32, float16 and bfloat16"
+
+
+def link_tells_the_truth(subject: Subject) -> str:
+    """The link keeps the shape; probabilities lie in [0, 1], and over classes sum to one; it does what the spec says."""
+    link = getattr(subject.make(), "link", None)
+    if not callable(link):
+        raise NotApplicable("it has no link")
+    spec = subject.need_spec("what its link returns is not declared")
+    spaces: tuple[tuple[int, ...], ...] = ((), (3,)) if subject.spatial else ((),)
+    for dtype in (torch.float64, torch.float16):
+        for space in spaces:
+            for scale in (2.0, 1e3):
+                output = subject.inputs.output(6, dtype=dtype, space=space, scale=scale)
+                prediction = link(output)
+                if prediction.shape != output.shape:
+                    raise Failed(f"outputs {tuple(output.shape)} become predictions {tuple(prediction.shape)}")
+                finite(f"link of outputs of size {scale:g}", prediction)
+                problem = _not_probabilities(subject, prediction, 1e-9 if dtype == torch.float64 else 4e-3)
+                if spec.link == "probabilities" and problem:
+                    raise Failed(f"declared probabilities, but {problem}")
+                if spec.link == "value" and not torch.equal(prediction, output):
+                    raise Failed("declared to be the value itself, but the link changes it")
+                if spec.link == "scores" and not problem and scale == 2.0 and dtype == torch.float64 and not space:
+                    raise Failed("declared scores, but they are probabilities: say so, and log-loss can be computed")
+    output = subject.inputs.output(6)
+    agree("link of one sample alone", link(output[:1]), link(output)[:1])
+    return f"{spec.link}"
+
+
+def _not_probabilities(subject: Subject, prediction: Tensor, tolerance: float) -> str | None:
+    low, high = float(prediction.min()), float(prediction.max())
+    if low < -tolerance or high > 1 + tolerance:
+        return f"they range from {low:.4g} to {high:.4g}"
+    off = float((prediction.double().sum(1) - 1).abs().max())
+    if subject.family == "classification" and off > tolerance:
+        return f"they miss a sum of one by {off:.3g}"
+    return None
+
+
+def docstring_is_complete(subject: Subject) -> str:
+    """The docstring has a summary, maths, every parameter, shapes, units, errors, the source, and an example that runs."""
+    spec = subject.need_spec("the form of a docstring is a rule for registered objectives")
+    text = inspect.getdoc(spec.cls) or ""
+    if spec.cls.__doc__ is None or not text:
+        raise Failed("there is no docstring")
+    parts = {
+        "maths": ".. math::",
+        "Shape": "Shape:",
+        "Units": "Units:",
+        "Errors": "Errors:",
+        "Source": "Source:",
+        "an example": ">>>",
+    }
+    missing = [what for what, mark in parts.items() if mark not in text]
+    if missing:
+        raise Failed(f"the docstring lacks {', '.join(missing)}")
+    summary = text.partition("\n")[0]
+    if not summary.endswith("."):
+        raise Failed(f"the first line is not one sentence: {summary!r}")
+    untold = [parameter.name for parameter in spec.parameters if parameter.name not in text.partition("Args:")[2]]
+    if untold:
+        raise Failed(f"Args does not mention {', '.join(untold)}")
+    module = inspect.getmodule(spec.cls)
+    names = {**vars(module), "torch": torch} if module is not None else {"torch": torch}
+    example = doctest.DocTestParser().get_doctest(text, names, spec.cls.__name__, None, 0)
+    if spec.cls.__name__ not in "".join(e.source for e in example.examples):
+        raise Failed(f"the example does not use {spec.cls.__name__}")
+    heard: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    result = runner.run(example, out=heard.append)
+    if result.failed:
+        raise Failed(f"the example does not give what it says: {first_line(' '.join(''.join(heard).split()[-12:]))}")
+    return f"{len(text.splitlines())} lines, {len(example.examples)} examples"
+
+
+def declared_properties(subject: Subject) -> str:
+    """What the spec declares is what happens: soft targets, values per sample, waivers of checks that exist, extra inputs."""
+    spec = subject.need_spec("it declares nothing")
+    output, soft = subject.inputs.output(6), subject.inputs.target(6, soft=True)
+    loss = subject.make()
+    if subject.family != "regression" and not spec.soft_targets:
+        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, output, soft))])
+    if subject.family == "classification" and spec.soft_targets:
+        try:
+            value = call(loss, output, soft)
+        except Exception as error:
+            raise Failed(f"declared to take soft targets, but {first_line(str(error))}") from error
+        hard = torch.stack([call(loss, output[i : i + 1], torch.full((1,), c)) for i in range(6) for c in range(output.shape[1])])
+        mixed = (hard.reshape(6, -1) * soft).sum(1).mean()
+        if "weight" not in subject.given:  # a class weight divides out of the mean of one sample
+            agree("a soft target against the mixture of its classes", value, mixed)
+    if subject.family == "multilabel" and spec.soft_targets and "weight" not in subject.given:
+        each = subject.make(reduction="none") if subject.takes("reduction") and spec.decomposable else None
+        if each is not None:
+            zero, one = call(each, output, torch.zeros_like(soft)), call(each, output, torch.ones_like(soft))
+            agree("a soft label against the mixture of its two values", call(each, output, soft), soft * one + (1 - soft) * zero)
+    if not spec.decomposable and not subject.takes("reduction"):
+        raise Failed("a function of the batch as a whole has to refuse reduction='none', and has no 'reduction'")
+    for parameter in spec.exact_gradient_with:
+        if not spec.takes(parameter):
+            raise Failed(f"exact_gradient_with names {parameter!r}, which is not a parameter")
+    accepted = keywords_of(type(loss).forward)
+    for wanted in spec.requires:
+        if wanted not in accepted:
+            raise Failed(f"it requires {wanted!r}, which forward does not take")
+    from lossary.testing import CHECKS
+
+    for waived, reason in spec.waivers.items():
+        if waived not in CHECKS:
+            raise Failed(f"it waives {waived!r}, which is no check")
+        if len(reason.split()) < 3:
+            raise Failed(f"the waiver of {waived} gives no reason")
+    return f"soft targets: {'yes' if spec.soft_targets else 'no'}, per sample: {'yes' if spec.decomposable else 'no'}"

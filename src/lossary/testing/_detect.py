@@ -1,0 +1,215 @@
+"""Makes a subject of what a user names: a registered objective, a class, an instance, a factory or a plain function."""
+
+import copy
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossary._registry import FAMILIES, Spec, spec, specs, suggestion
+from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
+from lossary.testing._inputs import Inputs
+from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of
+
+
+class FunctionLoss(nn.Module):
+    """A plain function of output and target, with its keywords, as a module."""
+
+    def __init__(self, function: Callable[..., Tensor], parameters: Mapping[str, object]):
+        super().__init__()
+        self.function, self.parameters_given = function, dict(parameters)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.function(output, target, **self.parameters_given)
+
+
+def load(path: str) -> object:
+    """What ``module:attribute`` names."""
+    module_name, _, attribute = path.partition(":")
+    if not attribute:
+        known = specs()
+        raise UnknownNameError(
+            f"there is no objective named {path!r}{suggestion(path, known)}; "
+            "for a loss of your own write module:Class, such as my_losses:MyLoss"
+        )
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(f"there is no module {error.name!r} here, so {path!r} cannot be checked") from error
+    except LossaryError:
+        raise
+    except Exception as error:
+        raise InvalidValueError(
+            f"the module {module_name!r} cannot be imported: {type(error).__name__}: {first_line(str(error))}"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownNameError(f"{module_name!r} has no {attribute!r}{suggestion(part, dir(found))}")
+        found = getattr(found, part)
+    return found
+
+
+def subject_of(loss: object, *, family: str | None = None, parameters: Mapping[str, object] | None = None) -> Subject:
+    """The subject for a registered name, ``module:attribute``, a Spec, a class, an instance, a factory or a function."""
+    if isinstance(loss, Subject):
+        return loss
+    given = {name: _as_tensor(name, value) for name, value in (parameters or {}).items()}
+    if family is not None and family not in FAMILIES:
+        raise UnknownNameError(
+            f"there is no family named {family!r}{suggestion(family, FAMILIES)}; there are {', '.join(FAMILIES)}"
+        )
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    if isinstance(loss, str):
+        loss = spec(loss) if ":" not in loss and loss in specs() else load(loss)
+    if isinstance(loss, type):
+        loss = next((known for known in specs().values() if known.cls is loss), loss)
+    if isinstance(loss, Spec):
+        return _registered(loss, family, given)
+    build, keywords = _builder(loss, str(name))
+    unknown = [key for key in given if key not in keywords]
+    if unknown:
+        raise InvalidTypeError(
+            f"{name}: there is no parameter {unknown[0]!r}; "
+            f"it takes {', '.join(sorted(keywords)) or 'none'}{suggestion(unknown[0], keywords)}"
+        )
+    return _detected(str(name), build, frozenset(keywords), given, family)
+
+
+def _as_tensor(name: str, value: object) -> object:
+    return torch.tensor(value, dtype=torch.float64) if name in ("weight", "pos_weight") and isinstance(value, list) else value
+
+
+def _classes(given: Mapping[str, object]) -> int:
+    count, weight = given.get("num_classes"), given.get("weight", given.get("pos_weight"))
+    if isinstance(count, int):
+        return count
+    return weight.shape[-1] if isinstance(weight, Tensor) and weight.ndim else 5
+
+
+def _registered(found: Spec, family: str | None, given: Mapping[str, object]) -> Subject:
+    if family is not None and family != found.family:
+        raise InvalidValueError(f"{found.name}: family must be {found.family!r}, as it is registered, got {family!r}")
+    for key in given:
+        if not found.takes(key):
+            allowed = [parameter.name for parameter in found.parameters]
+            raise InvalidTypeError(
+                f"{found.name}: there is no parameter {key!r}; it takes {', '.join(allowed)}{suggestion(key, allowed)}"
+            )
+    found.cls(**given)  # refuses bad values in the objective's own words
+    return Subject(
+        name=found.name,
+        inputs=Inputs(found.family, _classes(given)),
+        build=found.cls,
+        keywords=frozenset(parameter.name for parameter in found.parameters),
+        given=given,
+        spec=found,
+        soft_targets=found.soft_targets,
+    )
+
+
+def _builder(loss: object, name: str) -> tuple[Build, set[str]]:
+    """How to build the loss with other parameters, and the parameters there are."""
+    if isinstance(loss, nn.Module):
+        return _rebuild(loss)
+    if not callable(loss):
+        raise InvalidTypeError(f"{name} must be a loss class, an instance, a factory or a function, got {type(loss).__name__}")
+    if isinstance(loss, type) and not issubclass(loss, nn.Module):
+        raise InvalidTypeError(
+            f"{name} must be a torch.nn.Module, a factory or a function, got a class of {loss.__mro__[1].__name__}"
+        )
+    keywords = set(keywords_of(loss))
+    if not isinstance(loss, type):
+        positional = [p for p in keywords_of(loss).values() if p.default is p.empty and p.kind is not p.KEYWORD_ONLY]
+        if len(positional) >= 2 or (not keywords and _is_function_of_two(loss)):
+            function: Callable[..., Tensor] = loss
+            names = keywords - {p.name for p in positional[:2]} - {"input", "target"}
+            return (lambda **parameters: FunctionLoss(function, parameters)), names
+    return loss, keywords
+
+
+def _is_function_of_two(loss: Callable[..., object]) -> bool:
+    """Whether something without a signature (a built-in) takes two tensors."""
+    try:
+        inspect.signature(loss)
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+def _rebuild(loss: nn.Module) -> tuple[Build, set[str]]:
+    """An instance is copied; with other parameters its class is called with what the instance holds of the rest."""
+    cls = type(loss)
+    keywords = keywords_of(cls)
+    held = {name: getattr(loss, name) for name in keywords if hasattr(loss, name)}
+    missing = [name for name, p in keywords.items() if p.default is p.empty and name not in held]
+
+    def build(**parameters: Any) -> nn.Module:
+        if not parameters:
+            return copy.deepcopy(loss)
+        if missing:
+            raise NotApplicable(f"the instance cannot be rebuilt with other parameters: it does not keep {missing[0]!r}")
+        return cls(**{**held, **parameters})
+
+    return build, set(keywords) if not missing else set()
+
+
+def _detected(name: str, build: Build, keywords: frozenset[str], given: Mapping[str, object], family: str | None) -> Subject:
+    try:
+        loss = build(**given)
+    except (LossaryError, Failed, NotApplicable):
+        raise
+    except Exception as error:
+        raise InvalidTypeError(
+            f"{name} cannot be built with {', '.join(given) or 'no parameters'}: {first_line(str(error))}; "
+            "give what it needs with --param name=value"
+        ) from error
+    if not isinstance(loss, nn.Module):
+        raise InvalidTypeError(f"{name} must give a torch.nn.Module, got {type(loss).__name__}")
+    classes = _classes(given)
+    for candidate in (family,) if family is not None else FAMILIES:
+        inputs = Inputs(candidate, classes)
+        if family is not None or _fits(loss, inputs):
+            return Subject(
+                name=name,
+                inputs=inputs,
+                build=build,
+                keywords=keywords,
+                given=given,
+                soft_targets=candidate != "classification" or _runs(loss, inputs.output(6), inputs.target(6, soft=True)),
+                spatial=_runs(loss, inputs.output(6, space=(3,)), inputs.target(6, space=(3,))),
+            )
+    raise InvalidValueError(
+        f"{name} takes the inputs of no family ({', '.join(FAMILIES)}): "
+        "name the one it belongs to with --family, or give what it needs with --param"
+    )
+
+
+def _runs(loss: nn.Module, output: Tensor, target: Tensor) -> bool:
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
+        warnings.simplefilter("error")
+        try:
+            value = loss(output.requires_grad_(), target)
+            return isinstance(value, Tensor) and value.requires_grad and bool(value.isfinite().all())
+        except Exception:
+            return False
+
+
+def _fits(loss: nn.Module, inputs: Inputs) -> bool:
+    """Whether a loss behaves as one of this family."""
+    if not _runs(loss, inputs.output(6), inputs.target(6)):
+        return False
+    if inputs.family != "multilabel":
+        return True
+    # a label pulls its logit its own way wherever the logit is; a regression pulls back what is beyond the target
+    pulls = []
+    for label in (0.0, 1.0):
+        output = torch.tensor([[-3.0, -1.0, 0.0, 2.0, 3.0]], dtype=torch.float64)[
+            :, torch.arange(inputs.classes) % 5
+        ].requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(output, torch.full_like(output, label)).sum(), output)
+        pulls.append(bool((gradient <= 0).all()) if label else bool((gradient >= 0).all()))
+    return all(pulls)

@@ -1,0 +1,210 @@
+"""Gradients: that they are the derivative of the value, reach each sample, and lead to the right place."""
+
+import torch
+from torch import Tensor, nn
+
+from lossary._domains import Interval
+from lossary.testing._relations import settings
+from lossary.testing._subject import Failed, NotApplicable, Subject, agree, call, finite, first_line, value_and_gradient
+
+
+def variants(subject: Subject) -> list[dict[str, object]]:
+    """The default, and each number among the hyper-parameters at a few places of its declared domain."""
+    found: list[dict[str, object]] = [{}]
+    if subject.spec is not None:
+        found += [dict(case.parameters) for case in subject.spec.special_cases]
+        for parameter in subject.spec.parameters:
+            if isinstance(parameter.domain, Interval) and parameter.name != "label_smoothing":
+                for place in (parameter.domain.low, 0.5, 3.0):
+                    if parameter.domain.allows(place) and place != parameter.default:
+                        found.append({parameter.name: place})
+    return found
+
+
+def upstream_gradients(subject: Subject) -> str:
+    """With ``reduction="none"``, a different upstream gradient for each item scales the gradient of that item alone."""
+    subject.need("reduction")
+    if not subject.decomposable:
+        raise NotApplicable("it is a function of the batch as a whole")
+    output = subject.inputs.output(5)
+    upstream = torch.tensor([3.0, 0.0, -1.0, 0.5, 100.0], dtype=torch.float64)
+    loss, alone = subject.make(reduction="none"), subject.make(reduction="sum")
+    for soft in subject.softable:
+        target = subject.inputs.target(5, soft=soft)
+        spread = upstream.view(-1, *[1] * (call(loss, output, target).ndim - 1))
+        spread = spread.expand(call(loss, output, target).shape)
+        _, gradient = value_and_gradient(loss, output, target, spread)
+        for i, factor in enumerate(upstream.tolist()):
+            _, own = value_and_gradient(alone, output[i : i + 1], target[i : i + 1])
+            agree(f"sample {i} with upstream gradient {factor:g}", gradient[i : i + 1], factor * own)
+    return "upstream gradients from -1 to 100"
+
+
+def gradcheck_float64(subject: Subject) -> str:
+    """The gradient is the numerical derivative of the value in float64, for hard and soft targets."""
+    exact = dict(subject.spec.exact_gradient_with) if subject.spec is not None else {}
+    if exact and _derivative(subject, {}) is None:
+        raise Failed(f"declared exact only with {exact}, yet the gradient of the default is the derivative as well")
+    runs = [{**variant, **exact} for variant in variants(subject)] + [{**setting, **exact} for setting in settings(subject)[1:]]
+    for parameters in runs:
+        wrong = _derivative(subject, parameters)
+        if wrong:
+            raise Failed(f"{_said(parameters)}: {wrong}")
+    return f"{len(runs)} settings{f', with {exact}' if exact else ''}"
+
+
+def _said(parameters: dict[str, object]) -> str:
+    shown = (f"{name}={'a tensor' if isinstance(value, Tensor) else value}" for name, value in parameters.items())
+    return ", ".join(shown) or "defaults"
+
+
+def _derivative(subject: Subject, parameters: dict[str, object]) -> str | None:
+    """What is wrong with the gradient, or None."""
+    n = 6 if any(isinstance(v, Tensor) and v.ndim > 1 for v in parameters.values()) else 3
+    output = subject.inputs.output(n, seed=3).requires_grad_()
+    reduction = {"reduction": "none"} if subject.takes("reduction") and subject.decomposable else {}
+    loss = subject.make(**parameters, **reduction)
+    for soft in subject.softable:
+        target = subject.inputs.target(n, seed=3, soft=soft)
+
+        def value(leaf: Tensor, loss: nn.Module = loss, target: Tensor = target) -> Tensor:
+            return call(loss, leaf, target)
+
+        try:
+            torch.autograd.gradcheck(value, (output,), fast_mode=False)
+        except RuntimeError as error:
+            return _numbers(str(error))
+    return None
+
+
+def _numbers(text: str) -> str:
+    """gradcheck's complaint with the largest difference instead of whole matrices."""
+    if "numerical:tensor" not in text:
+        return first_line(text)
+    return f"the gradient is not the derivative of the value ({first_line(text)})"
+
+
+def minimum_at_the_target(subject: Subject) -> str:
+    """Where the loss is proper its expectation is stationary, and no smaller nearby, at the output of the true distribution."""
+    claimed = subject.spec is not None and subject.spec.proper
+    steepest, lower = 0.0, 0.0
+    for seed in range(3):
+        output, target, weights = _truth(subject, seed)
+        loss = subject.summed(label_smoothing=0.0) if "label_smoothing" in subject.given else subject.summed()
+
+        def expected(
+            output: Tensor, loss: nn.Module = loss, target: list[Tensor] = target, weights: Tensor = weights
+        ) -> tuple[Tensor, Tensor]:
+            pairs = [value_and_gradient(loss, output, t) for t in target]
+            value = sum((w * v for w, (v, _) in zip(weights, pairs, strict=True)), torch.zeros((), dtype=torch.float64))
+            gradient = sum((w * g for w, (_, g) in zip(weights, pairs, strict=True)), torch.zeros_like(output))
+            return value, gradient
+
+        here, gradient = expected(output)
+        steepest = max(steepest, float(gradient.abs().max()))
+        generator = torch.Generator().manual_seed(seed)
+        for size in (0.01, 0.3, 2.0):
+            step = torch.randn(output.shape, generator=generator, dtype=torch.float64) * size
+            lower = max(lower, float(here - expected(output + step)[0]))
+    holds = steepest < 1e-8 and lower < 1e-9
+    numbers = f"gradient {steepest:.3g} at the true distribution, and a place nearby that is {lower:.3g} lower"
+    if claimed and not holds:
+        raise Failed(f"declared proper, but {numbers}")
+    if not claimed and subject.spec is not None and holds:
+        raise Failed(f"proper in fact (gradient {steepest:.3g} at the true distribution), but not declared so")
+    if not holds:
+        raise NotApplicable(f"it is not proper: {numbers}")
+    return f"gradient {steepest:.1g} at the true distribution"
+
+
+def _truth(subject: Subject, seed: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The output of a true distribution, and that distribution as outcomes with weights (outcomes are hard targets)."""
+    inputs = subject.inputs
+    if inputs.family == "regression":
+        centre = inputs.output(1, seed=seed)
+        return centre, [centre - 0.4, centre, centre + 0.4], torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    if inputs.family == "classification":
+        p = inputs.output(1, seed=seed, scale=1.0).softmax(1)
+        return _invert(subject, p, p.log()), [torch.tensor([c]) for c in range(inputs.classes)], p[0]
+    # labels are independent, and each has the same probability, so that two outcomes are the whole distribution
+    chance = (0.2, 0.5, 0.9)[seed]
+    p = torch.full((1, inputs.classes), chance, dtype=torch.float64)
+    return _invert(subject, p, p.logit()), [torch.zeros_like(p), torch.ones_like(p)], torch.tensor([1 - chance, chance]).double()
+
+
+def _invert(subject: Subject, p: Tensor, guess: Tensor) -> Tensor:
+    """An output that the link maps to p: the inverse of the usual link, or found by descent for another link."""
+    link = getattr(subject.make(), "link", None)
+    if not callable(link) or bool(torch.isclose(link(guess), p, atol=1e-12).all()):
+        return guess
+    output = guess.clone().requires_grad_()
+    search = torch.optim.LBFGS([output], max_iter=500, tolerance_grad=1e-14, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+
+    def off() -> Tensor:
+        search.zero_grad()
+        distance: Tensor = (link(output) - p).square().sum()
+        distance.backward()  # type: ignore[no-untyped-call]
+        return distance
+
+    search.step(off)  # type: ignore[no-untyped-call]
+    if float((link(output) - p).detach().abs().max()) > 1e-6:
+        raise Failed("no output was found that its link maps to a given distribution")
+    return output.detach()
+
+
+def useful_gradient(subject: Subject) -> str:
+    """A confidently wrong sample still pulls its output to the target, with at least a thousandth of the largest pull there is."""
+    declared = subject.spec is not None and subject.spec.saturates
+    margins = (20.0, 30.0, 50.0, 100.0, 1e3, 1e4) if subject.family != "regression" else (1e2, 1e3, 1e4)
+    weakest, said = float("inf"), ""
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        loss = subject.summed().to(dtype=dtype if subject.spec is None else torch.float64)
+        pulls = {m: _pull(subject, loss, m, dtype) for m in (-1e4, -100.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, *margins)}
+        largest = torch.stack(list(pulls.values())).abs().max()
+        for margin in margins:
+            share = float(pulls[margin].min() / largest)
+            if not share > -float("inf"):
+                raise Failed(f"the gradient of a sample that is wrong by {margin:g} is not a number in {dtype}")
+            if share < weakest:
+                weakest, said = (
+                    share,
+                    f"wrong by {margin:g} in {str(dtype).removeprefix('torch.')}: pull {share:.3g} of the largest",
+                )
+    if weakest < 1e-3:
+        if declared:
+            return f"saturates, as declared ({said})"
+        raise Failed(said)
+    if declared:
+        raise Failed(f"declared to saturate, yet its weakest pull is {weakest:.3g} of the largest")
+    return f"weakest pull {weakest:.2g} of the largest"
+
+
+def _pull(subject: Subject, loss: nn.Module, margin: float, dtype: torch.dtype) -> Tensor:
+    """How strongly the gradient pulls each wrong output to its target; negative where it pushes away."""
+    output, target = subject.inputs.wrong(margin, dtype)
+    _, gradient = value_and_gradient(loss, output, target)
+    if subject.family == "classification":
+        return -gradient[0, :1].double()
+    signs = torch.tensor([-1.0, 1.0] if subject.family == "multilabel" else [1.0, -1.0], dtype=torch.float64)
+    pull = gradient[0].double() * signs
+    return pull if margin >= 0 or subject.family != "regression" else -pull
+
+
+def finite_at_extremes(subject: Subject) -> str:
+    """Loss and gradient are finite for outputs of +-1e4, all equal, and one huge, in float64, float32, float16 and bfloat16."""
+    count = 0
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        cases = subject.inputs.extremes(dtype)
+        for parameters in variants(subject):
+            loss = subject.summed(**parameters).to(dtype=dtype if subject.spec is None else torch.float64)
+            for soft in subject.softable:
+                target = subject.inputs.target(len(cases), soft=soft, dtype=dtype)
+                value, gradient = value_and_gradient(loss, cases, target)
+                name = str(dtype).removeprefix("torch.")
+                finite(
+                    f"sum of {len(cases)} samples, {_said(parameters)}, {'soft' if soft else 'hard'} targets, {name}",
+                    value,
+                    gradient,
+                )
+                count += 1
+    return f"{count} combinations of dtype, target and parameters"

@@ -1,0 +1,90 @@
+"""Half precision: values, gradients and whole maps, against float64 on the same rounded inputs."""
+
+import torch
+from torch import Tensor
+
+from lossary.testing._subject import Failed, NotApplicable, Subject, finite, value_and_gradient
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def _off(actual: Tensor, expected: Tensor, dtype: torch.dtype, units: int = 4) -> str | None:
+    """What is off by more than a few units in the last place of ``dtype``, or None."""
+    eps, step = torch.finfo(dtype).eps, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    expected = expected.double()
+    # below the last factor float32 itself, in which a loss may compute, has no digits left (as in p - 1 for p near 1)
+    allowed = units * eps * expected.abs() + units * step + 16 * torch.finfo(torch.float32).eps * expected.abs().amax()
+    off = (actual.double() - expected).abs()
+    bad = ~(off <= allowed)
+    if not bool(bad.any()):
+        return None
+    at = int(off.nan_to_num(float("inf")).mul(bad).argmax())
+    got, wanted = float(actual.flatten()[at]), float(expected.flatten()[at])
+    places = float(off.flatten()[at]) / (eps * max(abs(wanted), 1e-300))
+    return f"{got:.6g} instead of {wanted:.6g}, {places:.3g} units in the last place"
+
+
+def half_precision_accuracy(subject: Subject) -> str:
+    """Values and gradients of float16 and bfloat16 inputs are within 4 units in the last place of the float64 result.
+
+    The float64 result is for the same rounded inputs, so that only the loss's own arithmetic counts. A program that evaluates its
+    formula in the half dtype rounds after each of a dozen operations, and loses every digit where it subtracts nearly equal
+    numbers; a bound of a few roundings is therefore stricter than "no worse than the naive program in the same dtype".
+    """
+    for dtype in HALVES:
+        name = str(dtype).removeprefix("torch.")
+        for scale in (1.0, 8.0):
+            output = subject.inputs.output(64, dtype=dtype, scale=scale)
+            for soft in subject.softable:
+                target = subject.inputs.target(64, soft=soft, dtype=dtype)
+                wide = target.double() if target.is_floating_point() else target
+                for reduction in ("none", "mean") if subject.takes("reduction") and subject.decomposable else ("",):
+                    loss = subject.make(reduction=reduction) if reduction else subject.make()
+                    value, gradient = value_and_gradient(loss, output, target)
+                    true_value, true_gradient = value_and_gradient(loss, output.double(), wide)
+                    said = f"{name}, {'soft' if soft else 'hard'} targets, {reduction or 'default'}"
+                    for what, got, wanted in (("value", value, true_value), ("gradient", gradient, true_gradient)):
+                        wrong = _off(got, wanted, dtype)
+                        if wrong:
+                            raise Failed(f"{what} in {said}: {wrong}")
+    return "float16 and bfloat16, values and gradients"
+
+
+def half_precision_maps(subject: Subject) -> str:
+    """Maps of 512 x 512 in float16 and bfloat16: mean and sum are finite and accurate (float16 ends at 65504)."""
+    if not subject.spatial:
+        raise NotApplicable("it takes no spatial dimensions")
+    if not subject.decomposable:
+        raise NotApplicable("it is a function of the batch as a whole")
+    inputs = type(subject.inputs)(subject.family, min(subject.inputs.classes, 4) if not _sized(subject) else subject.inputs.classes)
+    drawn = inputs.output(2, dtype=torch.float32, space=(512, 512))
+    values = []
+    for dtype in HALVES:
+        output = drawn.to(dtype)
+        target = inputs.target(2, dtype=dtype, space=(512, 512))
+        name = str(dtype).removeprefix("torch.")
+        loss = subject.summed()
+        value, gradient = value_and_gradient(loss, output, target)
+        finite(f"sum in {name}", value, gradient)
+        wide = target.float() if target.is_floating_point() else target
+        per_item = subject.make(reduction="none") if subject.takes("reduction") else subject.make()
+        with torch.no_grad():  # float32 items are exact enough here, and added up in float64
+            true = per_item(output.float(), wide).double().sum()
+        wrong = _off(value, true, dtype)
+        if wrong:
+            raise Failed(f"sum in {name}: {wrong}")
+        if subject.takes("reduction"):
+            with torch.no_grad():
+                mean = subject.make(reduction="mean")(output, target)
+            divisor = output.numel() // (output.shape[1] if subject.family == "classification" else 1)
+            finite(f"mean in {name}", mean)
+            wrong = _off(mean, true / divisor, dtype)
+            if wrong:
+                raise Failed(f"mean in {name}: {wrong}")
+        values.append(f"{float(true):.4g}")
+    return f"sums of {' and '.join(values)}"
+
+
+def _sized(subject: Subject) -> bool:
+    """Whether the number of classes is fixed by the parameters given."""
+    return "num_classes" in subject.given or "weight" in subject.given

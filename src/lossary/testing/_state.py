@@ -1,0 +1,136 @@
+"""State: what a loss carries from one place to another, and that it leaves nothing behind."""
+
+import ast
+import copy
+import io
+import pickle
+
+import torch
+from torch import Tensor, nn
+
+from lossary.testing._relations import settings
+from lossary.testing._subject import Failed, Subject, agree, call
+
+
+def _alike(what: str, subject: Subject, loss: nn.Module, other: nn.Module) -> None:
+    output, target = subject.inputs.output(6), subject.inputs.target(6)
+    agree(what, call(other, output, target), call(loss, output, target), rtol=0, atol=0)
+
+
+def state_dict_round_trip(subject: Subject) -> str:
+    """The state of one instance, saved and loaded into a fresh one, gives the same loss: tensors travel in ``state_dict``."""
+    for setting in settings(subject):
+        loss = subject.make(**setting)
+        names = [name for name in setting if isinstance(setting[name], Tensor)]
+        fresh = subject.make(**{**setting, **{name: torch.ones_like(setting[name]) for name in names}})
+        for name in names:
+            if name not in loss.state_dict():
+                raise Failed(f"{name} is not in state_dict")
+        file = io.BytesIO()
+        torch.save(loss.state_dict(), file)
+        file.seek(0)
+        fresh.load_state_dict(torch.load(file, weights_only=True))
+        _alike(f"loaded state with {list(setting) or 'defaults'}", subject, loss, fresh)
+    kinds = {name for name, value in subject.make().state_dict().items() if isinstance(value, Tensor)}
+    return f"{len(kinds)} tensors by default"
+
+
+def pickle_and_copy_round_trips(subject: Subject) -> str:
+    """Pickled and deep-copied instances give the same loss."""
+    for setting in settings(subject):
+        loss = subject.make(**setting)
+        _alike("deep copy", subject, loss, copy.deepcopy(loss))
+        try:
+            restored = pickle.loads(pickle.dumps(loss))
+        except Exception as error:
+            raise Failed(f"it cannot be pickled: {type(error).__name__}: {error}") from error
+        _alike("pickled copy", subject, loss, restored)
+    return "pickle and deepcopy"
+
+
+def repr_shows_parameters(subject: Subject) -> str:
+    """``repr`` is the call that builds the loss: class name and every parameter with a value that can be read back."""
+    spec = subject.need_spec("the form of repr is a rule for registered objectives")
+    for setting in settings(subject):
+        loss = subject.make(**setting)
+        try:
+            node = ast.parse(repr(loss), mode="eval").body
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != spec.cls.__name__ or node.args:
+                raise Failed(f"repr is not {spec.cls.__name__}(name=value, ...): {loss!r}")
+            shown = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+        except (SyntaxError, ValueError) as error:
+            raise Failed(f"repr cannot be read back: {loss!r}") from error
+        for parameter in spec.parameters:
+            if parameter.name not in shown:
+                raise Failed(f"repr does not show {parameter.name}: {loss!r}")
+            wanted = {**spec.defaults, **subject.given, **setting}.get(parameter.name)
+            wanted = wanted.tolist() if isinstance(wanted, Tensor) else wanted
+            if shown[parameter.name] != (
+                tuple(wanted) if isinstance(shown[parameter.name], tuple) and isinstance(wanted, list) else wanted
+            ):
+                raise Failed(f"repr shows {parameter.name}={shown[parameter.name]!r} instead of {wanted!r}")
+    return repr(subject.make())
+
+
+def _surroundings() -> dict[str, object]:
+    return {
+        "the random state": torch.get_rng_state().tolist(),
+        "gradient mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "the default dtype": torch.get_default_dtype(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "anomaly mode": torch.is_anomaly_enabled(),
+        "the number of threads": torch.get_num_threads(),
+    }
+
+
+def leaves_no_trace(subject: Subject) -> str:
+    """The caller's tensors, and torch's random state, gradient mode, default dtype and autocast, are left as they were."""
+    before = _surroundings()
+    try:
+        for setting in settings(subject):
+            for soft in subject.softable:
+                _leaves_no_trace(subject, setting, soft)
+    finally:
+        _restore(before)
+    return "with gradients, under no_grad and under inference_mode"
+
+
+def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], soft: bool) -> None:
+    output, target = subject.inputs.output(6), subject.inputs.target(6, soft=soft)
+    kept = {"the output": output.clone(), "the target": target.clone(), **setting}
+    kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in kept.items()}
+    modes = {"with gradients": None, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+    for name, mode in modes.items():
+        loss = subject.make(**setting)
+        if mode is None:
+            before = _surroundings()
+            leaf = output.detach().requires_grad_()
+            value = call(loss, leaf, target)
+            after = _surroundings()
+            value.sum().backward()  # type: ignore[no-untyped-call]
+        else:
+            with mode():
+                before = _surroundings()
+                value = call(loss, output, target)
+                after = _surroundings()
+            if value.requires_grad:
+                raise Failed(f"under {name} the loss carries a gradient all the same")
+        for what in before:
+            if before[what] != after[what]:
+                raise Failed(f"{name}: {what} is changed")
+        for what, tensor in {"the output": output, "the target": target, **setting}.items():
+            if isinstance(tensor, Tensor) and not torch.equal(tensor, kept[what]):
+                raise Failed(f"{name}: {what} is changed in place")
+        if target.requires_grad or target.grad is not None:
+            raise Failed(f"{name}: the target has become part of the graph")
+
+
+def _restore(before: dict[str, object]) -> None:
+    """Undo what a faulty loss has done, so that it does not spoil the checks after this one."""
+    torch.set_rng_state(torch.tensor(before["the random state"], dtype=torch.uint8))
+    torch.set_grad_enabled(bool(before["gradient mode"]))
+    dtype = before["the default dtype"]
+    if isinstance(dtype, torch.dtype):
+        torch.set_default_dtype(dtype)

@@ -1,0 +1,90 @@
+"""One of the two processes of the distributed check: reads jobs from its standard input, answers on its standard output.
+
+A plain child process with pipes rather than ``multiprocessing``, which would import the caller's main program again.
+"""
+
+import os
+import pickle
+import struct
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import IO, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Joint(nn.Module):
+    """A small model and its loss as one module, so that parameters of the loss are averaged over processes too."""
+
+    def __init__(self, loss: nn.Module, features: int, outputs: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(7)
+        self.layer = nn.Linear(features, outputs, dtype=torch.float64)
+        with torch.no_grad():
+            for parameter in self.layer.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        self.loss = loss
+
+    def forward(self, features: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = self.loss(self.layer(features), target)
+        return value
+
+
+def gradients(joint: nn.Module, features: Tensor, target: Tensor) -> list[Tensor]:
+    """The gradients of every parameter for one batch."""
+    joint(features, target).backward()
+    return [parameter.grad.detach().clone() for parameter in joint.parameters() if parameter.grad is not None]
+
+
+def run(job: Mapping[str, Any]) -> list[Tensor]:
+    """Train one step on this process's half of the batch, averaged with the other process's."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    for place in reversed(job["path"]):
+        if place not in sys.path:
+            sys.path.insert(0, place)
+    loss = pickle.loads(job["loss"])
+    features, target = job["features"].chunk(job["size"])[job["rank"]], job["target"].chunk(job["size"])[job["rank"]]
+    joint = DistributedDataParallel(Joint(loss, features.shape[1], job["outputs"]))
+    return gradients(joint, features, target)
+
+
+def read(stream: IO[bytes]) -> bytes:
+    """One message: its length, then itself."""
+    head = stream.read(8)
+    if len(head) < 8:
+        raise EOFError
+    return stream.read(struct.unpack("<Q", head)[0])
+
+
+def write(stream: IO[bytes], message: bytes) -> None:
+    stream.write(struct.pack("<Q", len(message)) + message)
+    stream.flush()
+
+
+def main() -> None:
+    """Join the other process (arguments: store, rank, size, time-out in seconds), then answer jobs until the pipe is closed."""
+    store, rank, size, seconds = sys.argv[1:]
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a loss that prints must not garble the answers
+    dist.init_process_group(
+        "gloo", init_method=store, rank=int(rank), world_size=int(size), timeout=timedelta(seconds=float(seconds))
+    )
+    while True:
+        try:
+            message = read(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer: tuple[str, object] = ("done", [gradient.numpy() for gradient in run(pickle.loads(message))])
+        except Exception as error:
+            answer = ("failed", f"{type(error).__name__}: {error}")
+        write(answers, pickle.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
