@@ -12,11 +12,11 @@ from lossary.catalogue._units import Unit
 _SECTION = re.compile(r"^(Args|Shape|Units|Errors|Source|Returns|Note|Example|Raises):\s*(.*)$")
 # What a terminal can show of the formulas. Longer names first: \le must not eat the head of \left.
 _SYMBOLS = {
-    "\\operatorname": "", "\\mathrm": "", "\\mathbf": "", "\\mathbb": "", "\\mathcal": "", "\\text": "", "\\left": "", "\\right": "",
-    "\\qquad": "   ", "\\quad": "  ", "\\begin{cases}": "{ ", "\\end{cases}": "", "\\\\": " ;  ", "\\times": "*", "\\cdots": "...",
+    "\\left": "", "\\right": "", "\\begin{cases}": "", "\\end{cases}": "", "\\\\": "; ", "\\times": "*", "\\cdots": "...",
     "\\ldots": "...", "\\dots": "...", "\\cdot": "*", "\\infty": "inf", "\\ell": "l", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=",
-    "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\in": "in", "\\,": " ", "\\;": " ", "\\!": "", "\\{": "{", "\\}": "}", "&": " ",
+    "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\in": "in", "\\,": " ", "\\;": " ", "\\!": "", "\\{": "{", "\\}": "}", "&=": "=",
     "\\|": "|", "\\lVert": "|", "\\rVert": "|", "\\lvert": "|", "\\rvert": "|", "\\to": "->", "\\approx": "~", "\\odot": "*",
+    "&": "if",
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def take_apart(docstring: str) -> Docs:
     return Docs(
         summary=plain_text(summary),
         text=tuple(plain_text(p) for p in paragraphs if p.strip()),
-        maths=tuple(plain_maths(" ".join(lines)) for kind, lines in blocks if kind == "maths"),
+        maths=tuple(line for kind, lines in blocks if kind == "maths" for line in plain_maths(" ".join(lines))),
         arguments=_arguments([line for kind, lines in blocks if kind == "Args" for line in lines]),
         sections={k: plain_text(" ".join(lines)) for k, lines in blocks if k not in ("text", "maths", "Args", "example")},
         example="\n".join(line for kind, lines in blocks if kind == "example" for line in lines).strip(),
@@ -96,22 +96,29 @@ def plain_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def plain_maths(formula: str) -> str:
-    """A formula as text that a terminal can show."""
+def plain_maths(formula: str) -> list[str]:
+    """A formula as text that a terminal can show, one line for each of its equations."""
+    return [line for part in re.split(r"\\q+uad", formula) if (line := _equation(part).rstrip(" ,"))]
+
+
+def _equation(formula: str) -> str:
+    formula = re.sub(r"&\s*\\text\{otherwise\}", " otherwise", formula)
+    formula = re.sub(r"\\(?:text|mathrm|mathbf|mathbb|mathcal|operatorname)\{([^{}]*)\}", r"\1", formula)
     while "\\frac" in formula:
         shorter = re.sub(r"\\frac\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", _fraction, formula)
         formula = shorter if shorter != formula else formula.replace("\\frac", "")
     formula = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", formula)
     for sign in sorted(_SYMBOLS, key=len, reverse=True):
-        ends = r"(?![a-zA-Z])" if sign[-1].isalpha() else ""
-        formula = re.sub(re.escape(sign) + ends, lambda _, text=_SYMBOLS[sign]: text, formula)  # type: ignore[misc]
-    formula = re.sub(r"(?<![\\_^])\{(\w+)\}", r"\1", formula)  # \mathrm{softmax} has become {softmax}
-    formula = re.sub(r"([_^])\{(\w+)\}", r"\1\2", formula)
+        formula = re.sub(
+            re.escape(sign) + (r"(?![a-zA-Z])" if sign[-1].isalpha() else ""), f" {_SYMBOLS[sign]} ".replace("  ", " "), formula
+        )
+    formula = re.sub(r"([_^])\{(\\?\w+)\}", r"\1\2", formula)
     formula = re.sub(r"([_^])\{([^{}]*)\}", r"\1(\2)", formula)
     formula = re.sub(r"\\([a-zA-Z]+)", r"\1", formula)  # \log, \gamma and the like are readable without the sign
-    return re.sub(r"\s+([,;)])", r"\1", " ".join(formula.split()))
+    formula = re.sub(r"\s+([,;)\]])", r"\1", " ".join(formula.split()))
+    return re.sub(r"([(\[])\s+|\bl \(", lambda m: m[1] or "l(", formula)
 
 
 def _fraction(parts: re.Match[str]) -> str:
     above, below = (p if re.fullmatch(r"[\w\\]+", p.strip()) else f"({p})" for p in parts.groups())
-    return f"{above} / {below}"
+    return f"({above} / {below})"

@@ -7,6 +7,7 @@ by all the ways people say them. Both are in the answer's ``because``, so that n
 
 import difflib
 import functools
+import itertools
 import json
 import math
 import re
@@ -29,8 +30,9 @@ _PLAIN_WORD_WEIGHT = 0.6  # of any other word in common
 _PAIR_WEIGHT = 0.6  # of two words standing side by side in both, beyond what each counts alone
 _RARITY = 1.0  # how much more a rare word or idea counts than a common one
 _SATURATION = 6.0  # the BM25 score at which a record has half of a weight: saying it often adds little
+_APART = 2  # words that may stand between those of one phrase
 _LONGEST = 64  # distinct words of a query that are looked at
-_SEPARATOR = " | "
+_SEPARATOR = " zqz "  # stands between the symptoms of a record; it has to survive normalisation
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,39 @@ def find(query: str, limit: int = 5) -> Found:
 
 def normal(text: str) -> str:
     """Lower case, no accents, words only, and one spelling for British and American English."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    plain = re.sub(r"[’']s\b|(?<=\w)'(?=\w)", "", plain)
+    return _normal([text])[0]
+
+
+def _normal(texts: Iterable[str]) -> list[str]:
+    """Many texts in one pass, which takes a fraction of the time of one by one."""
+    joined = "\0".join(texts).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    plain = unicodedata.normalize("NFKD", joined).encode("ascii", "ignore").decode().lower()
+    plain = re.sub(r"'s\b|(?<=\w)'(?=\w)", "", plain)
     plain = re.sub(r"(\d)-?bits?\b", r"\1 bit", plain).replace("@", " at ")
-    return " ".join(_american(word) for word in re.findall(r"[a-z0-9]+", plain))
+    words = " ".join(map(_american, re.findall(r"[a-z0-9]+|\0", plain)))
+    return [part.strip() for part in words.split("\0")]
 
 
+@functools.cache
 def _american(word: str) -> str:
-    if len(word) < 6:
-        return {"tumour": "tumor", "grey": "gray"}.get(word, word)
-    word = re.sub(r"is(e|ed|es|er|ers|ing|ation|ations|able)$", r"iz\1", word) if word not in _KEEP_S else word
-    word = re.sub(r"(.{2,}[lmdbvr])our(s|ed|ing|al|able)?$", r"\1or\2", word)
-    return re.sub(r"^(cent)re(s?)$", r"\1er\2", word).replace("labell", "label").replace("modell", "model").replace("cancell", "cancel")
+    if "is" in word[3:]:
+        word = re.sub(r"(?<!no)(?<!superv)(?<!prec)(?<!rev)(?<!w)is(e|ed|es|er|ers|ing|ation|ations|able)$", r"iz\1", word)
+    if "our" in word[3:] or word.startswith("tumour"):
+        word = re.sub(r"(.{2,}[lmdbvr])our(s|ed|ing|al|able)?$", r"\1or\2", word)
+    if word.startswith("centre"):
+        word = word.replace("centre", "center")
+    return word.replace("labell", "label").replace("modell", "model")
 
 
-# Words that end like "organise" and are spelt with an s everywhere.
-_KEEP_S = frozenset(
-    "precise otherwise exercise surprise supervise supervised supervising noise raise promise likewise compromise concise disease "
-    "increase decrease pairwise pointwise listwise elementwise denoise denoised denoising denoiser raised raising noises "
-    "promising surprising exercises advise advised revise revised unsupervised".split()
-)
+def _quoted(word: str) -> str:
+    return f'"{word}"'
+
+
+def _any_of(phrases: Iterable[str]) -> str:
+    """A full-text query for any of the phrases, whose words may stand a little apart and in any order: "label noise" is also
+    "noise in the labels". Every word is quoted, so that no sign in it can mean anything."""
+    groups = (phrase.split() for phrase in phrases)
+    return " OR ".join(f"NEAR({' '.join(map(_quoted, words))}, {_APART})" for words in groups if words)
 
 
 @functools.cache
@@ -105,25 +120,32 @@ class _Index:
         vocabulary = json.loads(_VOCABULARY.read_text(encoding="utf-8"))
         self.papers = papers
         self.stopwords = frozenset(vocabulary["stopwords"].split())
-        self.concepts = {name: [normal(phrase) for phrase in said] for name, said in vocabulary["concepts"].items()}
+        said = iter(_normal(phrase for phrases in vocabulary["concepts"].values() for phrase in phrases))
+        self.concepts = {name: list(itertools.islice(said, len(phrases))) for name, phrases in vocabulary["concepts"].items()}
         self.db = sqlite3.connect(":memory:", check_same_thread=False)
         columns = ", ".join(_WEIGHTS)
         self.db.execute(f"CREATE VIRTUAL TABLE records USING fts5({columns}, tokenize='porter ascii')")
         self.db.execute("CREATE VIRTUAL TABLE asked USING fts5(text, tokenize='porter ascii')")
         self.db.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(records, row)")
-        rows = [(number, *self._row(paper)) for number, paper in enumerate(papers)]
+        cells = _normal(text for paper in papers for text in self._row(paper))
+        rows = [(number, *cells[len(_WEIGHTS) * number : len(_WEIGHTS) * (number + 1)]) for number in range(len(papers))]
         marks = ", ".join("?" * (len(_WEIGHTS) + 1))
         self.db.executemany(f"INSERT INTO records(rowid, {columns}) VALUES ({marks})", rows)
-        self.plain_words = frozenset(word for row in rows for text in row[1:] for word in text.split())
+        self.plain_words = frozenset(word for row in rows for text in row[1:] for word in str(text).split())
         self.said_words = frozenset(word for said in self.concepts.values() for phrase in said for word in phrase.split())
 
     @staticmethod
     def _row(paper: Paper) -> list[str]:
         names = [paper.key, *(name for names in paper.provides.values() for name in names)]
-        fields = {"names": [" ".join(names).replace("_", " ")], "title": [paper.title], "summary": [paper.summary], "note": [paper.note]}
+        fields: dict[str, Iterable[str]] = {
+            "names": [" ".join(names).replace("_", " ")],
+            "title": [paper.title],
+            "summary": [paper.summary],
+            "note": [paper.note],
+        }
         for column in _SHOWN:
-            fields[column] = list(getattr(paper, column))
-        return [_SEPARATOR.join(normal(text) for text in fields[column]) for column in _WEIGHTS]
+            fields[column] = getattr(paper, column)
+        return [_SEPARATOR.join(fields[column]) for column in _WEIGHTS]
 
     def correct(self, words: Iterable[str]) -> dict[str, str]:
         """Words that nothing here knows, and the nearest word that something does."""
@@ -143,7 +165,7 @@ class _Index:
 
     def _scores(self, phrases: Iterable[str]) -> dict[int, float]:
         """BM25 of the records that hold any of the phrases; each phrase is quoted, so no sign in it can mean anything."""
-        wanted = " OR ".join(f'"{phrase}"' for phrase in phrases if phrase)
+        wanted = _any_of(phrases)
         if not wanted:
             return {}
         weights = ", ".join(str(weight) for weight in _WEIGHTS.values())
@@ -156,15 +178,14 @@ class _Index:
         self.db.execute("INSERT INTO asked(text) VALUES (?)", (text,))
         found = []
         for name, said in self.concepts.items():
-            wanted = " OR ".join(f'"{phrase}"' for phrase in said)
-            if self.db.execute("SELECT 1 FROM asked WHERE asked MATCH ?", (wanted,)).fetchone():
+            if self.db.execute("SELECT 1 FROM asked WHERE asked MATCH ?", (_any_of(said),)).fetchone():
                 found.append(name)
         return found
 
     def rank(self, text: str, limit: int) -> list[Match]:
         every = text.split()
         words = [word for word in dict.fromkeys(every) if word not in self.stopwords] or list(dict.fromkeys(every))
-        pairs = [f"{a} {b}" for a, b in zip(every, every[1:], strict=False) if not {a, b} <= self.stopwords]
+        pairs = [f"{a} {b}" for a, b in itertools.pairwise(every) if not {a, b} <= self.stopwords]
         ideas = self.ideas(text)
         weighed = [
             *((_WORD_WEIGHT if word in self.said_words else _PLAIN_WORD_WEIGHT, [word], None) for word in words),
@@ -191,7 +212,7 @@ class _Index:
 
     def _because(self, row: int, wordings: list[str]) -> tuple[str, ...]:
         """The record's own symptoms, techniques, tasks and data that hold what was asked for."""
-        wanted = " OR ".join(f'"{phrase}"' for phrase in dict.fromkeys(wordings))
+        wanted = _any_of(dict.fromkeys(wordings))
         marked = ", ".join(f"highlight(records, {list(_WEIGHTS).index(column)}, '<', '>')" for column in _SHOWN)
         sql = f"SELECT {marked} FROM records WHERE records MATCH ? AND rowid = ?"
         for texts in self.db.execute(sql, (wanted, row)):
@@ -199,6 +220,6 @@ class _Index:
             for column, text in zip(_SHOWN, texts, strict=True):
                 for own, part in zip(getattr(self.papers[row], column), text.split(_SEPARATOR), strict=True):
                     if "<" in part:
-                        found.append((part.count("<"), own))
-            return tuple(own for _, own in sorted(found, key=lambda each: -each[0]))[:4]
+                        found.append((column in ("symptoms", "techniques"), part.count("<"), own))
+            return tuple(own for *_, own in sorted(found, key=lambda each: each[:2], reverse=True))[:4]
         return ()
