@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
         check_values(self.name, domains(self.function), hyperparameters)
         self._hyperparameter_names = tuple(hyperparameters)
         for name, value in hyperparameters.items():
-            if isinstance(value, Tensor) or name in ("weight", "pos_weight"):
+            if isinstance(value, Tensor) or (value is None and name in ("weight", "pos_weight")):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, tuple(value) if isinstance(value, list) else value)

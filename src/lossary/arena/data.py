@@ -159,6 +159,7 @@ def from_arrays(
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     kind = _kind(target) if task is None else task
     labels: tuple[str, ...] = ()
+    encoded: Array
     if kind == "regression":
         if target.dtype.kind not in "iufb":
             raise DataError(f"{name}: regression needs numbers in {target_name!r}, got {target[0]!r}")
@@ -170,10 +171,10 @@ def from_arrays(
             raise DataError(f"{name}: the target {target_name!r} has the same value in every row")
         found = Task("regression")
     else:
-        values, encoded, counts = np.unique(target, return_inverse=True, return_counts=True)
+        values, codes, counts = np.unique(target, return_inverse=True, return_counts=True)
         found = _class_task(name, target_name, values, counts, kind)
         labels = tuple(str(value) for value in values)
-        encoded = encoded.astype(np.int64)
+        encoded = codes.astype(np.int64)
     names = [f"x{i}" for i in range(numbers.shape[1] + words.shape[1])] if columns is None else columns
     return Data(name, numbers, words, tuple(names), encoded, target_name, labels, found, notes)
 

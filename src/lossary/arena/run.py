@@ -191,4 +191,5 @@ def _pack(unit: Unit) -> tuple[dict[str, Any], dict[str, Array]]:
 
 def _unpack(candidate: Candidate, record: dict[str, Any], arrays: dict[str, Array]) -> Unit:
     test = {name.removeprefix("test/"): values for name, values in arrays.items() if name.startswith("test/")}
-    return Unit(candidate=candidate, test=test, reused=True, **record, **{name: arrays[name] for name in _ARRAYS})
+    values: dict[str, Any] = {**record, **{name: arrays[name] for name in _ARRAYS}}
+    return Unit(candidate=candidate, test=test, reused=True, **values)

@@ -116,12 +116,12 @@ class _Program:
         self.features = torch.cat([split.train.features for split in splits])
         self.target = torch.cat([split.train.target for split in splits])
         self.template = copy.deepcopy(trainees[0])
-        stacked, self.buffers = stack_module_state(list(trainees))  # type: ignore[arg-type]
+        stacked, self.buffers = stack_module_state(list(trainees))
         self.names = list(stacked)
         # All parameters of a run lie in one row, so that the optimizer makes one pass and not one for each of them.
         self.weights = torch.cat([value.detach().flatten(1) for value in stacked.values()], 1)
         sizes = [value[0].numel() for value in stacked.values()]
-        self.views = [piece.view(value.shape) for piece, value in zip(self.weights.split(sizes, 1), stacked.values(), strict=True)]
+        self.views = [piece.view(value.shape) for piece, value in zip(torch.split(self.weights, sizes, 1), stacked.values(), strict=True)]
         rates = torch.tensor([run.learning_rate for run in runs]).view(-1, 1)
         self.rates = rates.expand_as(self.weights).contiguous()
         decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
@@ -256,6 +256,6 @@ def train_one_by_one(
             watch(predict)
         if progress is not None:
             progress(epoch + 1)
-    parameters, buffers = stack_module_state(list(trainees))  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state(list(trainees))
     state = {name: value.detach() for name, value in {**parameters, **buffers}.items()}
     return Trained(trainees[0], state, losses, batched=False, why_not_batched=why)

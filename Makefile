@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a newcomer needs. Both prepare .venv first; nothing is installed outside of it.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+DEMO ?= digits
+BIN := .venv/bin
+
+.PHONY: demo test install lint format types index bench clean
+
+demo: install
+	$(BIN)/lossary compare $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest
+
+install: .venv/installed
+
+# torch comes first and alone, so that nothing else can choose another build of it.
+.venv/installed: constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Lossary needs Python 3.11 or newer, and '$(PYTHON)' was not found; name one with: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lossary needs Python 3.11 or newer, and '$(PYTHON)' is older; name one with: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Lossary needs Python's venv module, and '$(PYTHON)' lacks it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install
+	$(BIN)/mypy
+
+index: install
+	$(BIN)/python -m lossary._index
+
+bench: install
+	$(BIN)/python benchmarks/arena.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
