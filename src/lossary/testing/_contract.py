@@ -214,7 +214,7 @@ def declared_properties(subject: Subject) -> str:
     loss = subject.make()
     if subject.family != "regression" and not spec.soft_targets:
         _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, output, soft))])
-    if subject.family == "classification" and spec.soft_targets:
+    if subject.family == "classification" and spec.soft_targets and spec.decomposable:
         try:
             value = call(loss, output, soft)
         except Exception as error:

@@ -99,6 +99,8 @@ def leaves_no_trace(subject: Subject) -> str:
 
 def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], soft: bool) -> None:
     output, target = subject.inputs.output(6), subject.inputs.target(6, soft=soft)
+    if subject.takes("ignore_index") and "ignore_index" not in subject.given and not soft:
+        target[1] = -100  # what a careless program overwrites
     kept = {"the output": output.clone(), "the target": target.clone(), **setting}
     kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in kept.items()}
     modes = {"with gradients": None, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
@@ -109,7 +111,7 @@ def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], soft: bool) -
             leaf = output.detach().requires_grad_()
             value = call(loss, leaf, target)
             after = _surroundings()
-            value.sum().backward()  # type: ignore[no-untyped-call]
+            value.sum().backward()
         else:
             with mode():
                 before = _surroundings()

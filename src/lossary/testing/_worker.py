@@ -22,7 +22,7 @@ class Joint(nn.Module):
     def __init__(self, loss: nn.Module, features: int, outputs: int):
         super().__init__()
         generator = torch.Generator().manual_seed(7)
-        self.layer = nn.Linear(features, outputs, dtype=torch.float64)
+        self.layer = nn.utils.skip_init(nn.Linear, features, outputs, dtype=torch.float64)  # draws no global random numbers
         with torch.no_grad():
             for parameter in self.layer.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))

@@ -1,0 +1,492 @@
+"""Losses that each break one rule: what the conformance suite has to catch. None of them stays in the registry.
+
+A body gets the output, the target and all parameters of cross-entropy (or of the objective it is ``like``); the decorator makes
+a complete objective of it: function, class, docstring and spec.
+"""
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lossary import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective, Spec, _registry, formula, objective
+from lossary._checks import check_class_inputs
+from lossary._objective import average_over_classes, widen
+from lossary._registry import SpecialCase
+from lossary.errors import InvalidValueError
+from lossary.losses.classification.cross_entropy import cross_entropy
+from lossary.losses.classification.focal import focal
+
+Parameters = dict[str, Any]
+Body = Callable[[Tensor, Tensor, Parameters], Tensor]
+
+DOCSTRING = r"""A loss that breaks a rule.
+
+.. math:: \ell = 0
+
+Args:
+    weight, ignore_index, label_smoothing, reduction: as in :class:`torch.nn.CrossEntropyLoss`.
+Shape: logits (N, C, \*); target (N, \*).
+Units: nats.
+Errors: as usual.
+Source: none.
+
+>>> NAME().name
+'FUNCTION'
+"""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A loss, the check that must catch it, and other checks that it cannot help failing."""
+
+    check: str
+    also: frozenset[str]
+    spec: Spec
+
+
+BROKEN: dict[str, Broken] = {}
+PLAIN = inspect.signature(cross_entropy)
+
+
+def broken(
+    check: str,
+    *also: str,
+    base: type[Objective] = SoftmaxObjective,
+    checked: bool = True,
+    domains: bool = True,
+    docstring: str | None = DOCSTRING,
+    reordered: bool = False,
+    finish: Callable[[Any], None] | None = None,
+    extra_repr: Callable[[Any], str] | None = None,
+    **declared: Any,
+) -> Callable[[Body], Body]:
+    def build(body: Body) -> Body:
+        name = body.__name__
+        title = "".join(word.title() for word in name.split("_")) + "Loss"
+        keywords = [p for p in PLAIN.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        defaults = {p.name: p.default for p in keywords}
+
+        def function(logits: Tensor, target: Tensor, **given: Any) -> Tensor:
+            if not given.keys() <= defaults.keys():
+                raise TypeError(f"{name}: unknown parameter")
+            parameters = {**defaults, **given}
+            if checked:
+                check_class_inputs(name, logits, target, parameters["weight"])
+            return body(logits, target, parameters)
+
+        def __init__(self: Any, **given: Any) -> None:
+            if not given.keys() <= defaults.keys():
+                raise TypeError(f"{name}: unknown parameter")
+            Objective.__init__(self, **{**defaults, **given})
+            if finish is not None:
+                finish(self)
+
+        function.__name__ = name
+        function.__signature__ = PLAIN  # type: ignore[attr-defined]
+        self_first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        shown = keywords[::-1] if reordered else keywords
+        __init__.__signature__ = inspect.Signature([self_first, *shown])  # type: ignore[attr-defined]
+        text = docstring.replace("NAME", title).replace("FUNCTION", name) if docstring else None
+        members: dict[str, Any] = {"__init__": __init__, "__doc__": text, "__module__": __name__}
+        if extra_repr is not None:
+            members["extra_repr"] = extra_repr
+        cls = type(title, (base,), members)
+        globals()[title] = cls  # where pickle looks for it
+        kept = dict(_registry._specs)
+        try:
+            objective(family="classification", function=formula(function) if domains else function, **declared)(cls)
+            spec = _registry._specs["objective", name]
+        finally:
+            _registry._specs.clear()
+            _registry._specs.update(kept)
+        BROKEN[name] = Broken(check, frozenset(also), spec)
+        return body
+
+    return build
+
+
+def honest(logits: Tensor, target: Tensor, parameters: Parameters, **changed: Any) -> Tensor:
+    return cross_entropy(logits, target, **{**parameters, **changed})
+
+
+def finished(per_sample: Tensor, parameters: Parameters) -> Tensor:
+    """A reduction for bodies that use neither weights nor ignored targets in a way that matters."""
+    if parameters["reduction"] == "none":
+        return per_sample
+    return per_sample.sum() if parameters["reduction"] == "sum" else per_sample.sum() / max(per_sample.numel(), 1)
+
+
+class _Straight(torch.autograd.Function):
+    """The identity, with a gradient that a subclass gets wrong."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        return None
+
+
+class Halved(_Straight):
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0] / 2
+
+
+class Averaged(_Straight):
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0].mean().expand_as(upstream[0]).clone()
+
+
+class TimesItsSize(_Straight):
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return upstream[0] * upstream[0].shape[0]
+
+
+@broken("function_is_module", proper=True, reordered=True)
+def other_signature(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("reductions_agree", proper=True)
+def soft_mean_divides_by_weights(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    if p["reduction"] == "mean" and p["weight"] is not None and target.is_floating_point():
+        return cast("Tensor", value / p["weight"].mean())
+    return value
+
+
+@broken("one_hot_is_index", "declared_properties", "smoothing_is_a_soft_target", proper=True)
+def soft_targets_cost_more(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p) * (1.1 if target.is_floating_point() else 1.0)
+
+
+@broken("ignored_is_absent", proper=True)
+def mean_counts_ignored(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    if p["reduction"] == "mean" and not target.is_floating_point():
+        return cast("Tensor", value * (target != p["ignore_index"]).sum() / max(target.numel(), 1))
+    return value
+
+
+@broken("weight_of_two_is_listed_twice", proper=True)
+def root_of_the_weight(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    weight = p["weight"]
+    if weight is None:
+        return honest(logits, target, p)
+    each = honest(logits, target, p, weight=weight.to(torch.float64).sqrt(), reduction="none")
+    if p["reduction"] != "mean":
+        return finished(each, p)
+    if target.is_floating_point():
+        return each.mean()
+    ignored = target == p["ignore_index"]
+    mass = weight.to(each.dtype)[target.masked_fill(ignored, 0)].masked_fill(ignored, 0.0).sum()
+    return each.sum() / torch.where(mass == 0, torch.ones_like(mass), mass)
+
+
+@broken("smoothing_is_a_soft_target", proper=True)
+def smooths_over_the_other_classes(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p, label_smoothing=p["label_smoothing"] * 0.9)
+
+
+@broken(
+    "permutation_of_the_batch",
+    *("ignored_is_absent", "weight_of_two_is_listed_twice", "duplicated_batch", "upstream_gradients"),
+    *("accumulation_over_micro_batches", "declared_properties", "distributed_data_parallel", "reductions_agree"),
+    proper=True,
+)
+def first_sample_counts_twice(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    each = honest(logits, target, p, reduction="none")
+    return finished(torch.cat([2 * each[:1], each[1:]]), p)
+
+
+@broken(
+    "duplicated_batch",
+    *("ignored_is_absent", "weight_of_two_is_listed_twice", "upstream_gradients"),
+    *("accumulation_over_micro_batches", "declared_properties", "distributed_data_parallel"),
+    proper=True,
+)
+def grows_with_the_batch(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p) * (1 + 0.01 * logits.shape[0])
+
+
+@broken(
+    "accumulation_over_micro_batches",
+    *("ignored_is_absent", "weight_of_two_is_listed_twice", "upstream_gradients"),
+    *("gradcheck_float64", "half_precision_accuracy", "distributed_data_parallel"),
+    proper=True,
+)
+def gradient_grows_with_the_batch(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    scaled: Tensor = TimesItsSize.apply(logits)  # type: ignore[no-untyped-call]
+    return honest(scaled, target, p)
+
+
+@broken("special_cases", proper=True, special_cases=[SpecialCase({"label_smoothing": 0.5}, "cross_entropy")])
+def false_identity(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("upstream_gradients", "gradcheck_float64", proper=True)
+def averages_upstream_gradients(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    if p["reduction"] != "none" or value.numel() == 0:
+        return value
+    averaged: Tensor = Averaged.apply(value)  # type: ignore[no-untyped-call]
+    return averaged
+
+
+@broken("gradcheck_float64", proper=True)
+def half_the_gradient(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    halved: Tensor = Halved.apply(logits)  # type: ignore[no-untyped-call]
+    return honest(halved, target, p)
+
+
+@broken("gradcheck_float64", proper=True, exact_gradient_with={"label_smoothing": 0.0})
+def exact_all_along(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("minimum_at_the_target", proper=True)
+def focal_called_proper(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return focal(logits, target, **p)
+
+
+@broken("minimum_at_the_target")
+def proper_in_secret(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("useful_gradient", proper=True)
+def clamped_probabilities(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(widen(logits).softmax(1).clamp_min(1e-8).log(), target, p)
+
+
+@broken("useful_gradient", proper=True, saturates=True)
+def saturates_in_name_only(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("finite_at_extremes", "useful_gradient", proper=True)
+def logarithm_of_the_softmax(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return average_over_classes(-widen(logits).softmax(1).log(), target, **p)
+
+
+@broken("half_precision_accuracy", proper=True)
+def computes_in_half(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits.log_softmax(1), target, p)
+
+
+@broken("half_precision_maps", proper=True)
+def sum_ends_at_65504(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    return value.clamp_max(65504) if p["reduction"] == "sum" else value
+
+
+@broken("empty_batch", proper=True)
+def nothing_over_nothing(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    count = torch.tensor(float(logits.shape[0]), dtype=torch.float32)
+    return honest(logits, target, p) * (count / count)
+
+
+@broken("everything_ignored", "empty_batch", proper=True)
+def mean_of_nothing_is_nan(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    if p["reduction"] == "mean" and not target.is_floating_point():
+        count = (target != p["ignore_index"]).sum().to(value.dtype)
+        return cast("Tensor", value * (count / count))
+    return value
+
+
+@broken(
+    "single_class_batch",
+    *("upstream_gradients", "useful_gradient", "declared_properties", "empty_batch", "everything_ignored"),
+    *("accumulation_over_micro_batches", "minimum_at_the_target", "single_class_dimension", "non_contiguous_inputs"),
+    proper=True,
+)
+def divides_by_the_spread_of_targets(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    spread = target.to(torch.float64).std(0, correction=0).sum()
+    value = honest(logits, target, p)
+    return value * (spread / spread).to(value.dtype)
+
+
+@broken("single_class_dimension", proper=True)
+def divides_by_the_other_classes(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    others = torch.tensor(float(logits.shape[1] - 1), dtype=torch.float32)
+    return honest(logits, target, p) * (others / others)
+
+
+@broken("non_contiguous_inputs", proper=True)
+def views_its_input(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits.view(-1).view(logits.shape), target, p)
+
+
+@broken("refuses_wrong_tensors", proper=True, checked=False)
+def refuses_in_another_name(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("refuses_wrong_parameters", proper=True, domains=False)
+def takes_any_parameter(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return (
+        honest(logits, target, p, label_smoothing=min(p["label_smoothing"], 1.0))
+        if p["label_smoothing"]
+        else honest(logits, target, p)
+    )
+
+
+@broken("dtype_and_device_kept", proper=True)
+def stays_in_half(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    return value.bfloat16() if logits.dtype == torch.bfloat16 else value
+
+
+@broken("link_tells_the_truth", base=SigmoidObjective)
+def scores_called_probabilities(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("link_tells_the_truth", proper=True, link="scores")
+def probabilities_called_scores(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("link_tells_the_truth", base=IdentityObjective)
+def logits_called_probabilities(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return focal(logits, target, **p)
+
+
+@broken("docstring_is_complete", proper=True, docstring=None)
+def undocumented(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("docstring_is_complete", proper=True, docstring=DOCSTRING.replace("'FUNCTION'", "'another answer'"))
+def example_is_wrong(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("declared_properties", proper=True, soft_targets=False)
+def soft_targets_in_secret(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("declared_properties", "one_hot_is_index", "smoothing_is_a_soft_target", proper=True)
+def mixes_inside_the_logarithm(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    if not target.is_floating_point() or p["weight"] is not None:
+        return honest(logits, target, p)
+    q = target.to(widen(logits).dtype) * (1 - p["label_smoothing"]) + p["label_smoothing"] / logits.shape[1]
+    return finished(-(widen(logits).log_softmax(1) + q.log()).logsumexp(1), p)
+
+
+@broken("declared_properties", proper=True, waivers={"no_such_check": "there is a reason"})
+def waives_what_is_not_checked(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+def _forget_the_weight(self: Any) -> None:
+    weight = self._buffers.pop("weight")
+    self.weight = weight
+
+
+@broken("state_dict_round_trip", proper=True, finish=_forget_the_weight)
+def weight_is_no_buffer(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+def _keep_a_lambda(self: Any) -> None:
+    self.shortcut = lambda: None
+
+
+@broken("pickle_and_copy_round_trips", proper=True, finish=_keep_a_lambda)
+def holds_a_lambda(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("repr_shows_parameters", proper=True, extra_repr=lambda self: "")
+def shows_nothing(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("leaves_no_trace", "maps_over_models", proper=True)
+def draws_a_random_number(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p) + 0 * torch.rand(())
+
+
+@broken(
+    "leaves_no_trace",
+    *("ignored_is_absent", "everything_ignored", "single_class_batch", "non_contiguous_inputs"),
+    proper=True,
+)
+def overwrites_ignored_targets(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    if not target.is_floating_point():
+        target.masked_fill_(target == p["ignore_index"], 0)
+    return value
+
+
+@broken("compiles_whole", proper=True)
+def breaks_the_graph(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    torch._dynamo.graph_break()
+    return honest(logits, target, p)
+
+
+@broken("compiles_whole", proper=True, compile=False)
+def compiles_in_secret(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("maps_over_models", proper=True)
+def fills_a_fresh_tensor(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = honest(logits, target, p)
+    kept = torch.zeros(value.shape, dtype=value.dtype)
+    kept += value
+    return kept
+
+
+@broken("maps_over_models", proper=True, vmap=False)
+def maps_in_secret(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("autocast_changes_nothing", proper=True)
+def multiplies_matrices(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    if logits.ndim == 2:
+        logits = logits @ torch.eye(logits.shape[1], dtype=logits.dtype)
+    return honest(logits, target, p)
+
+
+@broken("distributed_data_parallel", decomposable=False)
+def set_loss_called_exact(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    if p["reduction"] == "none":
+        raise InvalidValueError("set_loss_called_exact: reduction must be 'mean' or 'sum', got 'none'")
+    value = honest(logits, target, p)
+    return value + 0.01 * value.square()
+
+
+@broken("distributed_data_parallel", proper=True, distributed="inexact")
+def exact_called_inexact(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("distributed_data_parallel", proper=True)
+def fails_when_distributed(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    if torch.distributed.is_initialized():
+        raise RuntimeError("no network here")
+    return honest(logits, target, p)
+
+
+@broken("distributed_data_parallel", proper=True)
+def hangs_when_distributed(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    if torch.distributed.is_initialized():
+        time.sleep(600)
+    return honest(logits, target, p)

@@ -1,0 +1,132 @@
+"""Losses that are not registered: how a subject is made of them, and what the suite says."""
+
+import re
+
+import pytest
+import torch
+from tests.testing import foreign_losses
+from torch import nn
+
+from lossary import LossaryError, specs
+from lossary.testing import CHECKS, check_objective, describe, subject_of
+
+HERE = "tests.testing.foreign_losses"
+
+
+def test_an_honest_loss_passes_everything_that_applies() -> None:
+    card = check_objective(foreign_losses.HonestLoss)
+    assert card.passed, card
+    assert card.counts["passed"] >= 25
+    for result in card.results:
+        if result.status == "not applicable":
+            assert result.detail
+
+
+@pytest.mark.parametrize(
+    ("loss", "family"),
+    [
+        (nn.CrossEntropyLoss, "classification"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), "classification"),
+        (nn.MultiMarginLoss, "classification"),
+        (nn.BCEWithLogitsLoss, "multilabel"),
+        (nn.MultiLabelSoftMarginLoss, "multilabel"),
+        (nn.MSELoss, "regression"),
+        (nn.HuberLoss(), "regression"),
+        (nn.functional.cross_entropy, "classification"),
+        (foreign_losses.factory, "classification"),
+        (foreign_losses.squared, "regression"),
+        (f"{HERE}:instance", "multilabel"),
+        (f"{HERE}:HonestLoss", "classification"),
+        ("torch.nn:L1Loss", "regression"),
+        ("focal", "classification"),
+    ],
+)
+def test_the_family_is_told_from_behaviour(loss: object, family: str) -> None:
+    assert subject_of(loss).family == family
+
+
+@pytest.mark.parametrize("name", sorted(specs()))
+def test_behaviour_tells_the_family_of_every_registered_objective(name: str) -> None:
+    """Through a factory, so that the registry cannot answer."""
+    assert subject_of(lambda: specs()[name].cls()).family == specs()[name].family
+
+
+def test_what_a_loss_supports_is_read_from_its_signature_and_behaviour() -> None:
+    peer = subject_of(nn.CrossEntropyLoss)
+    assert peer.takes("label_smoothing")
+    assert peer.soft_targets
+    assert peer.spatial
+    own = subject_of(foreign_losses.HonestLoss)
+    assert not own.takes("label_smoothing")
+    assert not own.soft_targets
+
+
+def test_an_instance_is_rebuilt_with_what_it_holds() -> None:
+    subject = subject_of(nn.CrossEntropyLoss(label_smoothing=0.1))
+    rebuilt = subject.make(reduction="sum")
+    assert isinstance(rebuilt, nn.CrossEntropyLoss)
+    assert (rebuilt.reduction, rebuilt.label_smoothing) == ("sum", 0.1)
+
+
+def test_parameters_reach_the_loss() -> None:
+    loss = subject_of(f"{HERE}:NeedsMargin", parameters={"margin": 2.0}).make()
+    assert isinstance(loss, foreign_losses.NeedsMargin)
+    assert loss.margin == 2.0
+    weighted = subject_of("focal", parameters={"weight": [1.0, 2.0, 3.0]})
+    assert weighted.inputs.classes == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "parameters", "family", "message"),
+    [
+        ("fcal", {}, None, "did you mean 'focal'"),
+        ("no_such_module:Loss", {}, None, "no module 'no_such_module'"),
+        ("torch.nn:CrossEntropyLos", {}, None, "did you mean 'CrossEntropyLoss'"),
+        ("focal", {"gama": 1.0}, None, "no parameter 'gama'"),
+        ("focal", {"gamma": -1.0}, None, "gamma must be"),
+        ("focal", {}, "regression", "family must be 'classification'"),
+        ("torch.nn:MSELoss", {}, "regresion", "did you mean 'regression'"),
+        ("torch.nn:MSELoss", {"margin": 1}, None, "no parameter 'margin'"),
+        (f"{HERE}:NeedsMargin", {}, None, "cannot be built.*--param"),
+        (f"{HERE}:TakesThree", {}, None, "no family.*--family"),
+        (f"{HERE}:Plain", {}, None, "must be a torch.nn.Module"),
+        (f"{HERE}:__doc__", {}, None, "must be a loss class"),
+    ],
+)
+def test_misuse_is_one_sentence(loss: str, parameters: dict[str, object], family: str | None, message: str) -> None:
+    with pytest.raises(LossaryError, match=message) as caught:
+        check_objective(loss, parameters=parameters, family=family)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_pytorch_s_own_losses_fail() -> None:
+    peer = check_objective(
+        nn.CrossEntropyLoss, only=["empty_batch", "everything_ignored", "half_precision_accuracy", "reductions_agree"]
+    )
+    assert [result.status for result in peer.results] == ["passed", "failed", "failed", "failed"]
+    assert "nan instead of 0" in peer.results[2].detail
+    assert not check_objective(nn.BCEWithLogitsLoss, only=["empty_batch"]).passed
+    maps = check_objective(nn.MSELoss, only=["half_precision_maps"])
+    assert "inf" in maps.results[0].detail
+
+
+def test_a_loss_without_gradient_is_told_so() -> None:
+    def detached(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (prediction - target).square().mean().detach()
+
+    card = check_objective(detached, family="regression", only=["permutation_of_the_batch"])
+    assert card.results[0].detail == "the loss carries no gradient"
+
+
+def test_checks_describe_themselves() -> None:
+    for name in CHECKS:
+        assert re.fullmatch(r"[a-z0-9_]+", name)
+        assert describe(name).endswith(".")
+
+
+def test_a_card_as_text_and_as_data() -> None:
+    card = check_objective("focal", only=["empty_batch", "special_cases"])
+    assert str(card).startswith("focal (classification): 2 passed")
+    data = card.to_dict()
+    assert data["passed"] is True
+    assert [result["check"] for result in data["results"]] == ["special_cases", "empty_batch"]
