@@ -82,11 +82,16 @@ def _read(path: Path) -> pa.Table:
         raise DataError(f"there is no file {path}")
     try:
         if path.suffix.lower() == ".csv":
-            return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
-        return pyarrow.parquet.read_table(path)
+            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+        else:
+            table = pyarrow.parquet.read_table(path)
+        not_text = [field.name for field in table.schema if pa.types.is_binary(field.type)]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}") from error
+    if not_text:
+        raise DataError(f"{path}: the column {not_text[0]!r} is not text in UTF-8; save the file in that encoding")
+    return table
 
 
 def _from_table(name: str, table: pa.Table, target: str | None, task: str | None) -> Data:
@@ -189,13 +194,13 @@ def _kind(target: Array) -> Kind:
 
 def _class_task(name: str, target_name: str, values: Array, counts: Array, kind: str) -> Task:
     if len(values) < 2:
-        raise DataError(f"{name}: the target {target_name!r} has one class only, {values[0]!r}")
+        raise DataError(f"{name}: the target {target_name!r} has one class only, {str(values[0])!r}")
     if kind == "binary" and len(values) != 2:
         raise DataError(f"{name}: a binary task needs two classes in {target_name!r}, got {len(values)}")
     if len(values) > len(counts.repeat(counts)) / 5:
         raise DataError(f"{name}: {target_name!r} has {len(values)} classes, too many for {counts.sum()} rows; is it a regression?")
     rarest = int(counts.argmin())
     if counts[rarest] < 5:
-        raise DataError(f"{name}: class {values[rarest]!r} has {counts[rarest]} rows; every class needs at least 5")
+        raise DataError(f"{name}: class {str(values[rarest])!r} has {counts[rarest]} rows; every class needs at least 5")
     imbalanced = bool(counts.min() < 0.4 * counts.sum() / len(values))  # under two fifths of an equal share
     return Task("binary" if len(values) == 2 else "multiclass", len(values), imbalanced)

@@ -119,13 +119,15 @@ class _Program:
         stacked, self.buffers = stack_module_state(list(trainees))
         self.names = list(stacked)
         # All parameters of a run lie in one row, so that the optimizer makes one pass and not one for each of them.
-        self.weights = torch.cat([value.detach().flatten(1) for value in stacked.values()], 1)
+        self.weights = torch.cat([value.detach().reshape(len(runs), -1) for value in stacked.values()], 1)
         sizes = [value[0].numel() for value in stacked.values()]
-        self.views = [piece.view(value.shape) for piece, value in zip(torch.split(self.weights, sizes, 1), stacked.values(), strict=True)]
-        rates = torch.tensor([run.learning_rate for run in runs]).view(-1, 1)
+        self.views = [
+            piece.view(value.shape) for piece, value in zip(torch.split(self.weights, sizes, 1), stacked.values(), strict=True)
+        ]
+        rates = self.weights.new_tensor([run.learning_rate for run in runs]).view(-1, 1)
         self.rates = rates.expand_as(self.weights).contiguous()
         decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
-        self.decay = rates * torch.cat([torch.full((size,), decay) for size, decay in zip(sizes, decays, strict=True)])
+        self.decay = rates * torch.cat([rates.new_full((size,), decay) for size, decay in zip(sizes, decays, strict=True)])
         self.direction = torch.zeros_like(self.weights)
         self.moments = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.optimizer_steps = torch.tensor(0.0)
@@ -142,7 +144,7 @@ class _Program:
             stack = dict(zip(self.names, leaves, strict=True))
             losses = vmap(loss, randomness="different")(stack, self.buffers, features, target)
             gradients = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-            return losses.detach(), torch.cat([gradient.flatten(1) for gradient in gradients], 1)
+            return losses.detach(), torch.cat([gradient.reshape(len(self.runs), -1) for gradient in gradients], 1)
 
         return gradient
 
@@ -165,7 +167,7 @@ class _Program:
         done = 0
         losses = np.zeros((len(self.runs), self.recipe.epochs))
         for epoch in range(self.recipe.epochs):
-            total = torch.zeros(len(self.runs))
+            total = self.weights.new_zeros(len(self.runs))
             batches = self._batches(epoch)
             for batch in batches:
                 loss, gradient = self.step(self.views, *self._gather(batch))

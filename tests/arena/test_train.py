@@ -1,0 +1,142 @@
+"""A batched program does what the ordinary loop does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lossary
+from lossary.arena.data import load
+from lossary.arena.models import Trainee, make_trainee
+from lossary.arena.splits import Part, Split, make_splits
+from lossary.arena.tasks import DEFAULTS, Candidate, Kind, outputs
+from lossary.arena.train import Recipe, Run, Trained, batch_order, stacked_features, train
+
+DATA: dict[Kind, str] = {"multiclass": "wine", "binary": "breast_cancer", "regression": "diabetes"}
+RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]
+
+
+def double(split: Split) -> Split:
+    def part(single: Part) -> Part:
+        target = single.target.double() if single.target.is_floating_point() else single.target
+        return Part(single.features.double(), target, single.truth)
+
+    return replace(split, train=part(split.train), validation=part(split.validation), test=part(split.test))
+
+
+def both_ways(name: str, candidate: Candidate, model: str = "mlp", epochs: int = 4) -> tuple[Trained, Trained, list[Split]]:
+    data = load(name)
+    splits = [double(split) for split in make_splits(data, (0, 1), 0.2, 0.2)]
+    family = candidate.spec.family
+    results = []
+    for batched in (True, False):
+        trainees = [
+            make_trainee(
+                "linear" if model == "linear" else "mlp",
+                splits[0].width,
+                outputs(family, data.task),
+                16,
+                run.split,
+                lossary.create(candidate.objective, **candidate.parameters),
+                family,
+            ).double()
+            for run in RUNS
+        ]
+        results.append(train(trainees, splits, RUNS, Recipe(epochs, 16), batched=batched))
+    return results[0], results[1], splits
+
+
+def assert_same(batched: Trained, plain: Trained, splits: list[Split]) -> None:
+    """In double precision, where rounding cannot hide a difference in the maths."""
+    assert batched.batched, batched.why_not_batched
+    assert not plain.batched
+    for name, value in plain.state.items():
+        torch.testing.assert_close(batched.state[name], value, rtol=1e-7, atol=1e-9)
+    features = stacked_features(splits, RUNS, "validation")
+    everyone = range(len(RUNS))
+    torch.testing.assert_close(batched.predict(features, everyone), plain.predict(features, everyone), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(torch.from_numpy(batched.losses), torch.from_numpy(plain.losses), rtol=1e-7, atol=1e-9)
+
+
+CASES = [(DATA[kind], candidate) for kind, candidates in DEFAULTS.items() for candidate in candidates]
+
+
+@pytest.mark.parametrize(("name", "candidate"), CASES, ids=[f"{name}-{candidate.label}" for name, candidate in CASES])
+def test_every_default_is_batched_and_equals_the_ordinary_loop(name: str, candidate: Candidate) -> None:
+    assert_same(*both_ways(name, candidate))
+
+
+def test_a_linear_model_too() -> None:
+    assert_same(*both_ways("wine", Candidate("squentropy"), model="linear"))
+
+
+class Scaled(lossary.SoftmaxObjective):
+    """Cross-entropy of logits times a scale that is learned."""
+
+    name = "scaled"
+    function = staticmethod(lossary.functional.cross_entropy)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = self.function(logits * self.scale, target)
+        return value
+
+
+class Peeking(lossary.SoftmaxObjective):
+    """Cross-entropy that reads a value back, which no trace can."""
+
+    name = "peeking"
+    function = staticmethod(lossary.functional.cross_entropy)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        factor = 2.0 if logits.sum().item() > 1e9 else 1.0
+        value: Tensor = self.function(logits, target) * factor
+        return value
+
+
+def train_on_wine(make: type[Scaled | Peeking], batched: bool) -> Trained:
+    splits = [double(split) for split in make_splits(load("wine"), (0, 1), 0.2, 0.2)]
+    trainees = [make_trainee("mlp", 13, 3, 8, run.split, make(), "classification").double() for run in RUNS]
+    return train(trainees, splits, RUNS, Recipe(3, 16, weight_decay=0.5), batched=batched)
+
+
+def test_parameters_of_the_objective_are_trained_without_weight_decay() -> None:
+    batched, plain = train_on_wine(Scaled, True), train_on_wine(Scaled, False)
+    assert batched.batched
+    scales = batched.state["objective.scale"]
+    assert (scales != 1.0).all()
+    for name, value in plain.state.items():
+        torch.testing.assert_close(batched.state[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_what_cannot_be_batched_is_trained_one_by_one_and_says_why() -> None:
+    fallen_back, plain = train_on_wine(Peeking, True), train_on_wine(Peeking, False)
+    assert not fallen_back.batched
+    assert "item" in fallen_back.why_not_batched
+    for name, value in plain.state.items():
+        torch.testing.assert_close(fallen_back.state[name], value, rtol=0, atol=0)
+
+
+def test_first_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone() -> None:
+    def first(seed: int, objective: str) -> Trainee:
+        return make_trainee("mlp", 5, 3, 8, seed, lossary.create(objective), "classification")
+
+    before = torch.random.get_rng_state()
+    a, b, c = first(3, "focal"), first(3, "squentropy"), first(4, "focal")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for one, other, third in zip(a.model.parameters(), b.model.parameters(), c.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert not torch.equal(one, third)
+
+
+def test_batches_are_a_permutation_that_depends_on_seed_and_epoch() -> None:
+    order = batch_order(0, 0, 50, 8)
+    assert order.shape == (6, 8)
+    assert len(set(order.flatten().tolist())) == 48
+    assert torch.equal(order, batch_order(0, 0, 50, 8))
+    assert not torch.equal(order, batch_order(0, 1, 50, 8))
+    assert not torch.equal(order, batch_order(1, 0, 50, 8))

@@ -1,0 +1,88 @@
+"""``lossary compare`` as a person and as a program meet it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = ["--seeds", "2", "--epochs", "3", "--learning-rate", "0.001", "--hidden", "8"]
+
+
+def lossary(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
+
+
+def test_a_leaderboard_an_answer_and_a_report(tmp_path: Path) -> None:
+    done = lossary("compare", "wine", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for expected in ("cross_entropy", "squentropy", "baseline", "95% interval", "wine with 2 seeds", "lossary-results/wine.html"):
+        assert expected in done.stdout
+    assert "squentropy (5 of 8): finished" in done.stderr
+    assert (tmp_path / "lossary-results" / "wine.html").stat().st_size > 1_000_000  # the drawing library is inside
+    again = lossary("compare", "wine", *QUICK, "--json", cwd=tmp_path)
+    assert "squentropy (5 of 8): taken from earlier work" in again.stderr
+    result = json.loads(again.stdout)
+    assert all(row["reused"] for row in result["leaderboard"])
+    assert result["report"] == "lossary-results/wine.html"
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    rows = [f"{i % 7},{'abc'[i % 3]},{(i % 7) * 1.5 + i % 3}" for i in range(80)]
+    (tmp_path / "mine.csv").write_text("x,kind,y\n" + "\n".join(rows))
+    done = lossary("compare", "mine.csv", "--target", "y", "-o", "huber", *QUICK, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [result["metric"], result["baseline"]] == ["rmse", "mean_squared_error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["digts"], "did you mean 'digits'"),
+        (["wine", "-o", "squentropi"], "there is no objective named 'squentropi'; did you mean 'squentropy'"),
+        (["nothing.csv", "-t", "y"], "there is no file nothing.csv"),
+        (["wine", "--seeds", "1"], "seeds must be at least 2"),
+        (["wine", "--target", "y"], "wine has its own target"),
+    ],
+)
+def test_misuse_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = lossary("compare", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lossary", "compare", "digits", "--seeds", "2", "--epochs", "40", "--learning-rate", "0.001"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=take_interrupts,
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "cross_entropy (1 of 8): finished" in first
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped; finished objectives are kept" in rest
+    assert "Traceback" not in rest
+    again = lossary("compare", "digits", *command[5:], "-o", "focal", cwd=tmp_path)
+    assert "cross_entropy (1 of 2): taken from earlier work" in again.stderr
+
+
+def take_interrupts() -> None:
+    """A shell that starts a job in the background makes it deaf to Ctrl-C; this one shall hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
