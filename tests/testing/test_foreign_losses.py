@@ -72,8 +72,14 @@ def test_parameters_reach_the_loss() -> None:
     loss = subject_of(f"{HERE}:NeedsMargin", parameters={"margin": 2.0}).make()
     assert isinstance(loss, foreign_losses.NeedsMargin)
     assert loss.margin == 2.0
-    weighted = subject_of("focal", parameters={"weight": [1.0, 2.0, 3.0]})
-    assert weighted.inputs.classes == 3
+    card = check_objective("asymmetric", parameters={"clip": 0.0, "label_smoothing": 0.1})  # better than declared: no fault
+    assert card.passed, card
+
+
+def test_reduction_and_weights_of_an_instance_are_set_back() -> None:
+    loss = subject_of(nn.CrossEntropyLoss(weight=torch.ones(3), reduction="none", label_smoothing=0.1)).make()
+    assert isinstance(loss, nn.CrossEntropyLoss)
+    assert (loss.weight, loss.reduction, loss.label_smoothing) == (None, "mean", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,8 @@ def test_parameters_reach_the_loss() -> None:
         ("torch.nn:CrossEntropyLos", {}, None, "did you mean 'CrossEntropyLoss'"),
         ("focal", {"gama": 1.0}, None, "no parameter 'gama'"),
         ("focal", {"gamma": -1.0}, None, "gamma must be"),
+        ("focal", {"weight": [1.0, 2.0]}, None, "try values of weight themselves"),
+        ("torch.nn:MSELoss", {"reduction": "sum"}, None, "try values of reduction themselves"),
         ("focal", {}, "regression", "family must be 'classification'"),
         ("torch.nn:MSELoss", {}, "regresion", "did you mean 'regression'"),
         ("torch.nn:MSELoss", {"margin": 1}, None, "no parameter 'margin'"),

@@ -15,6 +15,8 @@ from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, Un
 from lossary.testing._inputs import Inputs
 from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of
 
+VARIED = ("reduction", "weight", "pos_weight")  # what the checks themselves set; the rest of a loss's parameters are kept
+
 
 class FunctionLoss(nn.Module):
     """A plain function of output and target, with its keywords, as a module."""
@@ -76,7 +78,15 @@ def subject_of(loss: object, *, family: str | None = None, parameters: Mapping[s
             f"{name}: there is no parameter {unknown[0]!r}; "
             f"it takes {', '.join(sorted(keywords)) or 'none'}{suggestion(unknown[0], keywords)}"
         )
+    optional = {key for key, p in keywords_of(loss).items() if p.default is not p.empty}
+    _not_varied(str(name), given, optional)
     return _detected(str(name), build, frozenset(keywords), given, family)
+
+
+def _not_varied(name: str, given: Mapping[str, object], optional: set[str]) -> None:
+    for key in VARIED:
+        if key in given and key in optional:
+            raise InvalidValueError(f"{name}: the checks try values of {key} themselves, so none can be given, got {given[key]!r}")
 
 
 def _as_tensor(name: str, value: object) -> object:
@@ -99,6 +109,7 @@ def _registered(found: Spec, family: str | None, given: Mapping[str, object]) ->
             raise InvalidTypeError(
                 f"{found.name}: there is no parameter {key!r}; it takes {', '.join(allowed)}{suggestion(key, allowed)}"
             )
+    _not_varied(found.name, given, {p.name for p in found.parameters if not p.required})
     found.cls(**given)  # refuses bad values in the objective's own words
     return Subject(
         name=found.name,
@@ -141,14 +152,20 @@ def _is_function_of_two(loss: Callable[..., object]) -> bool:
 
 
 def _rebuild(loss: nn.Module) -> tuple[Build, set[str]]:
-    """An instance is copied; with other parameters its class is called with what the instance holds of the rest."""
+    """An instance is copied; with other parameters its class is called with what the instance holds of the rest.
+
+    Reduction and weights that it holds are set back to their defaults: the checks try their own.
+    """
     cls = type(loss)
     keywords = keywords_of(cls)
-    held = {name: getattr(loss, name) for name in keywords if hasattr(loss, name)}
+    varied = {name: p.default for name, p in keywords.items() if name in VARIED and p.default is not p.empty}
+    held = {name: getattr(loss, name) for name in keywords if hasattr(loss, name) and name not in varied}
+    plain = all(getattr(loss, name, default) is None or getattr(loss, name, default) == default for name, default in varied.items())
     missing = [name for name, p in keywords.items() if p.default is p.empty and name not in held]
+    as_it_is = plain or bool(missing)
 
     def build(**parameters: Any) -> nn.Module:
-        if not parameters:
+        if not parameters and as_it_is:
             return copy.deepcopy(loss)
         if missing:
             raise NotApplicable(f"the instance cannot be rebuilt with other parameters: it does not keep {missing[0]!r}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lossary.testing._subject import Failed, NotApplicable, Subject, finite, value_and_gradient
+from lossary.testing._subject import Failed, NotApplicable, Subject, value_and_gradient
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -58,30 +58,30 @@ def half_precision_maps(subject: Subject) -> str:
         raise NotApplicable("it is a function of the batch as a whole")
     inputs = type(subject.inputs)(subject.family, min(subject.inputs.classes, 4) if not _sized(subject) else subject.inputs.classes)
     drawn = inputs.output(2, dtype=torch.float32, space=(512, 512))
-    values = []
+    values, faults = [], []
     for dtype in HALVES:
         output = drawn.to(dtype)
         target = inputs.target(2, dtype=dtype, space=(512, 512))
         name = str(dtype).removeprefix("torch.")
-        loss = subject.summed()
-        value, gradient = value_and_gradient(loss, output, target)
-        finite(f"sum in {name}", value, gradient)
         wide = target.float() if target.is_floating_point() else target
         per_item = subject.make(reduction="none") if subject.takes("reduction") else subject.make()
         with torch.no_grad():  # float32 items are exact enough here, and added up in float64
-            true = per_item(output.float(), wide).double().sum()
-        wrong = _off(value, true, dtype)
-        if wrong:
-            raise Failed(f"sum in {name}: {wrong}")
-        if subject.takes("reduction"):
+            items = per_item(output.float(), wide).double()
+        reduced = {"sum": items.sum(), "mean": items.mean()} if subject.takes("reduction") else {"loss": items}
+        if "mean" in reduced and "weight" in subject.given:
             with torch.no_grad():
-                mean = subject.make(reduction="mean")(output, target)
-            divisor = output.numel() // (output.shape[1] if subject.family == "classification" else 1)
-            finite(f"mean in {name}", mean)
-            wrong = _off(mean, true / divisor, dtype)
+                reduced["mean"] = subject.make(reduction="mean")(output.float(), wide).double()
+        for reduction, true in reduced.items():
+            loss = subject.make(reduction=reduction) if subject.takes("reduction") else subject.make()
+            value, gradient = value_and_gradient(loss, output, target)
+            wrong = _off(value, true, dtype)
             if wrong:
-                raise Failed(f"mean in {name}: {wrong}")
-        values.append(f"{float(true):.4g}")
+                faults.append(f"{reduction} in {name} is {wrong}")
+            elif not bool(gradient.isfinite().all()):
+                faults.append(f"the gradient of the {reduction} in {name} is not finite")
+        values.append(f"{float(items.sum()):.4g}")
+    if faults:
+        raise Failed("; ".join(faults))
     return f"sums of {' and '.join(values)}"
 
 

@@ -91,7 +91,7 @@ def reductions_agree(subject: Subject) -> str:
                 divisor = _divisor(subject, output, target, setting)
                 agree(f"mean ({said})", call(subject.make(reduction="mean", **setting), output, target), each.sum() / divisor)
     default = call(subject.make(), output, target)
-    if "reduction" not in subject.given and default.ndim:
+    if default.ndim:
         raise Failed("the default reduction is not a single number")
     return "none, sum and mean, hard and soft targets, with and without weights"
 
@@ -238,11 +238,15 @@ def special_cases(subject: Subject) -> str:
     from lossary._registry import create
 
     output = torch.cat([subject.inputs.output(6), subject.inputs.extremes()])  # far out is where programs part from their maths
+    common = ("weight", "pos_weight", "ignore_index", "label_smoothing", "reduction")
+    if "weight" in subject.given and subject.family != "classification":
+        raise NotApplicable("the weight given is for a batch of its own size")
     for case in spec.special_cases:
+        given = {name: value for name, value in subject.given.items() if name in common and name not in case.parameters}
         for soft in subject.softable:
             target = subject.inputs.target(output.shape[0], soft=soft)
             left = value_and_gradient(subject.make(**case.parameters), output, target)
-            right = value_and_gradient(create(case.equals, **case.of), output, target)
+            right = value_and_gradient(create(case.equals, **{**given, **case.of}), output, target)
             same(f"{dict(case.parameters)} against {case.equals}", left, right)
     return ", ".join(f"{dict(case.parameters)} is {case.equals}" for case in spec.special_cases)
 

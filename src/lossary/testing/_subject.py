@@ -48,6 +48,11 @@ class Subject:
         return self.spec is None or self.spec.decomposable
 
     @property
+    def as_declared(self) -> bool:
+        """Whether it is built as registered: with other parameters a loss may well be better than its spec says."""
+        return self.spec is not None and not self.given
+
+    @property
     def softable(self) -> tuple[bool, ...]:
         """The kinds of target there are: hard, then soft where they are accepted and differ from hard ones."""
         return (False, True) if self.soft_targets and self.family != "regression" else (False,)
