@@ -121,7 +121,7 @@ def test_rows_without_a_target_are_left_out_and_said_so(tmp_path: Path) -> None:
         (np.array([1.0, 2.0] * 20), "binary"),
     ],
 )
-def test_the_task_is_what_the_target_looks_like(target: np.ndarray, kind: str) -> None:  # type: ignore[type-arg]
+def test_the_task_is_what_the_target_looks_like(target: np.ndarray, kind: str) -> None:
     assert from_arrays("made", np.random.default_rng(0).normal(size=(40, 2)), target).task.kind == kind
 
 
