@@ -22,14 +22,12 @@ from lossary.errors import InvalidValueError
 
 _VOCABULARY = Path(__file__).with_name("vocabulary.json")
 # How much a word counts in each column of the index.
-_WEIGHTS = {"names": 3.0, "title": 2.5, "summary": 1.5, "symptoms": 3.0, "techniques": 2.5, "tasks": 1.0, "data": 0.7, "note": 0.7}
+_WEIGHTS = {"names": 3.0, "title": 2.5, "summary": 1.5, "symptoms": 3.0, "techniques": 2.5, "tasks": 2.0, "data": 0.7, "note": 0.7}
 _SHOWN = ("symptoms", "techniques", "tasks", "data")
-_IDEA_WEIGHT = 3.0  # of an idea that both the query and the record express
-_WORD_WEIGHT = 1.0  # of a word in common that is part of some idea
-_PLAIN_WORD_WEIGHT = 0.6  # of any other word in common
-_PAIR_WEIGHT = 0.6  # of two words standing side by side in both, beyond what each counts alone
-_RARITY = 1.0  # how much more a rare word or idea counts than a common one
-_SATURATION = 6.0  # the BM25 score at which a record has half of a weight: saying it often adds little
+_IDEA_WEIGHT = 4.5  # of an idea that both the query and the record express, against 1 for a word in common
+_PAIR_WEIGHT = 0.3  # of two words standing side by side in both, beyond what each counts alone
+_SATURATION = 24.0  # the BM25 score at which a record has half of a weight: saying it often adds little
+_EXPRESSED = 0.15  # the share from which a record is said to express an idea
 _APART = 2  # words that may stand between those of one phrase
 _LONGEST = 64  # distinct words of a query that are looked at
 _SEPARATOR = " zqz "  # stands between the symptoms of a record; it has to survive normalisation
@@ -78,7 +76,7 @@ def normal(text: str) -> str:
 
 def _normal(texts: Iterable[str]) -> list[str]:
     """Many texts in one pass, which takes a fraction of the time of one by one."""
-    joined = "\0".join(texts).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    joined = "\0".join(text.replace("\0", " ") for text in texts).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     plain = unicodedata.normalize("NFKD", joined).encode("ascii", "ignore").decode().lower()
     plain = re.sub(r"'s\b|(?<=\w)'(?=\w)", "", plain)
     plain = re.sub(r"(\d)-?bits?\b", r"\1 bit", plain).replace("@", " at ")
@@ -188,7 +186,7 @@ class _Index:
         pairs = [f"{a} {b}" for a, b in itertools.pairwise(every) if not {a, b} <= self.stopwords]
         ideas = self.ideas(text)
         weighed = [
-            *((_WORD_WEIGHT if word in self.said_words else _PLAIN_WORD_WEIGHT, [word], None) for word in words),
+            *((1.0, [word], None) for word in words),
             *((_PAIR_WEIGHT, [pair], None) for pair in dict.fromkeys(pairs)),
             *((_IDEA_WEIGHT, self.concepts[idea], idea) for idea in ideas),
         ]
@@ -199,8 +197,8 @@ class _Index:
             rarity = max(math.log(len(self.papers) / (1 + len(hits))), 0.1) / math.log(len(self.papers))
             for row, score in hits.items():
                 share = score / (score + _SATURATION)
-                total[row] = total.get(row, 0.0) + weight * rarity**_RARITY * share
-                if idea and share > 0.3:
+                total[row] = total.get(row, 0.0) + weight * rarity * share
+                if idea and share > _EXPRESSED:
                     shared.setdefault(row, []).append(idea)
         best = sorted(total, key=lambda row: (-total[row], row))[:limit]
         top = total[best[0]] if best else 1.0

@@ -1,0 +1,106 @@
+"""What must be true of every record, and of the catalogue and the registry together."""
+
+import re
+
+import pytest
+
+from lossary import catalogue, specs
+from lossary.catalogue import KINDS, STATUSES, Paper
+from lossary.errors import UnknownNameError
+
+RECORDS = catalogue.load()
+each_record = pytest.mark.parametrize("paper", RECORDS, ids=lambda paper: paper.key)
+
+
+def test_every_paper_is_there_once():
+    assert [paper.number for paper in RECORDS if paper.number is not None] == list(range(195))
+
+
+def test_keys_are_unique():
+    assert len({paper.key for paper in RECORDS}) == len(RECORDS)
+
+
+@each_record
+def test_a_record_is_well_formed(paper: Paper):
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", paper.key)
+    assert paper.title
+    assert paper.title == paper.title.strip()
+    assert paper.year is None or 1950 < paper.year <= 2026
+    assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7}", paper.arxiv)
+    assert len(set(paper.authors)) == len(paper.authors)
+    assert paper.url is None or paper.arxiv
+
+
+@each_record
+def test_a_summary_is_one_or_two_sentences(paper: Paper):
+    assert paper.summary.endswith(".")
+    assert len(re.findall(r"[.!?](?:\s|$)", paper.summary)) in (1, 2)
+
+
+@each_record
+def test_tags_are_short_and_not_empty(paper: Paper):
+    for tags in (paper.tasks, paper.data, paper.symptoms, paper.techniques):
+        assert tags
+        assert len(set(tags)) == len(tags)
+        assert all(tag == tag.strip() and 0 < len(tag) <= 80 for tag in tags)
+
+
+@each_record
+def test_what_a_record_provides_has_a_kind_and_a_name(paper: Paper):
+    assert set(paper.provides) <= set(KINDS)
+    for names in paper.provides.values():
+        assert names
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names)
+    assert paper.provides or paper.note, "a record that provides nothing says why"
+
+
+def test_tags_are_spelt_one_way():
+    for field in ("tasks", "data"):
+        tags = {tag for paper in RECORDS for tag in getattr(paper, field)}
+        assert len({tag.lower().replace("-", " ").rstrip("s") for tag in tags}) == len(tags)
+
+
+def test_every_registered_objective_has_a_record():
+    provided = {(kind, name) for paper in RECORDS for kind, names in paper.provides.items() for name in names}
+    missing = [name for name in specs() if _own(name) and ("objective", name) not in provided]
+    assert not missing, f"add them to the provides of their papers' records: {missing}"
+
+
+def _own(name: str) -> bool:
+    return specs()[name].cls.__module__.startswith("lossary.")
+
+
+def test_a_spec_knows_its_papers():
+    assert specs()["squentropy"].papers == ("squentropy",)
+    assert specs()["focal"].papers[0] == "focal"
+    assert specs()["cross_entropy"].papers[0] == "cross_entropy"
+
+
+@each_record
+def test_the_status_is_derived_from_the_registry(paper: Paper):
+    wanted = [(kind, name) for kind, names in paper.provides.items() for name in names]
+    here = [name for kind, name in wanted if kind == "objective" and name in specs()]
+    assert paper.status in STATUSES
+    assert [unit.name for unit in paper.units if unit.kind == "objective"] == here
+    if not wanted:
+        assert paper.status == "no unit"
+    elif len(paper.units) == len(wanted):
+        assert paper.status == "available"
+    else:
+        assert paper.status == ("partly" if paper.units else "missing")
+
+
+def test_an_entry_is_found_by_whatever_names_it():
+    assert catalogue.entry("squentropy").number == 8
+    assert catalogue.entry("Squentropy ").number == 8
+    assert catalogue.entry("8").key == "squentropy"
+    assert catalogue.entry("2302.03952").key == "squentropy"
+    assert catalogue.entry("poly-focal").key == "polyloss"
+    assert catalogue.entry("lovasz_softmax").number == 27
+
+
+def test_an_unknown_entry_gets_suggestions():
+    with pytest.raises(UnknownNameError, match="did you mean 'squentropy'"):
+        catalogue.entry("squentropi")
+    with pytest.raises(UnknownNameError, match="try lossary find"):
+        catalogue.entry("zzzzzz")

@@ -1,0 +1,116 @@
+"""The search against questions that somebody else wrote, and against input that nobody should write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossary.catalogue import find, load, search
+from lossary.catalogue._search import normal
+from lossary.errors import InvalidValueError
+
+QUESTIONS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("queries.json").read_text(encoding="utf-8"))
+
+
+def _recall(question: dict[str, Any]) -> float:
+    numbered = {paper.number: paper.key for paper in load() if paper.number is not None}
+    named = {name: paper.key for paper in load() if paper.number is None for names in paper.provides.values() for name in names}
+    wanted = {numbered[answer] if isinstance(answer, int) else named[answer] for answer in question["answers"]}
+    got = {match.paper.key for match in search(question["query"], 5)}
+    return len(wanted & got) / min(5, len(wanted))
+
+
+def test_recall_at_5(capsys: pytest.CaptureFixture[str]):
+    """The vocabulary was tuned on the first half of the questions only; the second half was held out."""
+    by_half: dict[str, list[float]] = {}
+    for question in QUESTIONS:
+        by_half.setdefault(question["half"], []).append(_recall(question))
+    means = {half: sum(recalls) / len(recalls) for half, recalls in by_half.items()}
+    overall = sum(map(sum, by_half.values())) / len(QUESTIONS)
+    with capsys.disabled():
+        print("  recall at 5:", ", ".join(f"{half} {mean:.3f}" for half, mean in means.items()), f"all {overall:.3f}", end=" ")  # noqa: T201
+    assert overall >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        ("NaN in fp16", "lr_sensitivity"),
+        ("overconfident", "dual_focal"),
+        ("noisy labels", "ldr_kl"),
+        ("too few positives", "asymmetric"),
+        ("soft labels for segmentation", "dice_semimetric"),
+        ("squentropy", "squentropy"),
+        ("PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", "polyloss"),
+    ],
+)
+def test_a_symptom_or_a_name_finds_its_entry(query: str, key: str):
+    assert key in [match.paper.key for match in search(query, 5)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'a" OR (NEAR* :x',
+        "noisy AND OR NOT labels",
+        "symptoms:noisy - labels^2 + {a b}",
+        '""" \'; DROP TABLE records; --',
+        "étiquettes bruitées / 噪声标签 labels 🙂",
+        "\x00 labels \x1b[31m",
+        "labels " * 1000,
+        " ".join(f"word{number}" for number in range(1000)),
+        "a" * 20_000,
+        "the of and",
+    ],
+)
+def test_no_query_breaks_it(query: str):
+    assert len(search(query, 3)) <= 3
+
+
+@pytest.mark.parametrize("query", ["", "   ", "🙂", "?!", '""'])
+def test_a_query_without_words_is_misuse(query: str):
+    with pytest.raises(InvalidValueError, match="has no words"):
+        search(query)
+
+
+def test_a_limit_below_one_is_misuse():
+    with pytest.raises(InvalidValueError, match="limit must be at least 1, got 0"):
+        search("noise", 0)
+
+
+def test_a_misspelt_word_is_taken_for_the_nearest_one():
+    found = find("diferentiable sortinng")
+    assert found.corrections == {"diferentiable": "differentiable", "sortinng": "sorting"}
+    assert "neural_ndcg" in [match.paper.key for match in found.matches]
+
+
+def test_results_say_why():
+    best = search("overconfident predictions")[0]
+    assert best.score == 1.0
+    assert "overconfident predictions" in best.because
+    assert "overconfidence" in best.ideas
+
+
+def test_the_order_is_best_first_and_repeatable():
+    scores = [match.score for match in search("rare classes", 10)]
+    assert scores == sorted(scores, reverse=True)
+    assert search("rare classes", 3) == search("rare classes", 10)[:3]
+
+
+@pytest.mark.parametrize(
+    ("british", "american"),
+    [
+        ("optimise", "optimize"),
+        ("colour", "color"),
+        ("labelled", "labeled"),
+        ("tumours", "tumors"),
+        ("regularisation", "regularization"),
+    ],
+)
+def test_both_spellings_are_one(british: str, american: str):
+    assert normal(british) == normal(american)
+
+
+def test_words_that_only_look_british_are_kept():
+    assert normal("precise noise supervised four hours") == "precise noise supervised four hours"

@@ -1,0 +1,57 @@
+"""lossary show."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lossary.catalogue import load, units
+from lossary.cli import app
+from lossary.errors import UnknownNameError
+
+run = CliRunner().invoke
+
+
+def test_a_registered_objective():
+    result = run(app, ["show", "squentropy"])
+    assert result.exit_code == 0
+    for part in (
+        "l(z, y) = -log softmax(z)_y + (1 / (C-1)) sum_(j != y) z_j^2",
+        "logits (N, C, *)",
+        "label_smoothing=0.0",
+        "a number from 0 to 1",
+        "from lossary.losses import SquentropyLoss",
+        'lossary.create("squentropy")',
+        "lossary compare digits --objective cross_entropy --objective squentropy",
+        "arXiv:2302.03952",
+    ):
+        assert part in result.output
+
+
+def test_a_record_that_is_not_implemented():
+    missing = next(paper for paper in load() if paper.status == "missing")
+    result = run(app, ["show", missing.key])
+    assert result.exit_code == 0
+    assert "not implemented here yet" in result.output
+    assert "import" not in result.output.replace("Nothing to import", "").split("\n\n")[0]
+
+
+@pytest.mark.parametrize("name", [name for _, name in units()])
+def test_every_unit_can_be_shown(name: str):
+    found = json.loads(run(app, ["show", name, "--json"]).output)
+    assert found["unit"]["name"] == name
+    assert found["unit"]["maths"]
+    assert found["papers"]
+    assert run(app, ["show", name]).exit_code == 0
+
+
+@pytest.mark.parametrize("key", [paper.key for paper in load()])
+def test_every_record_can_be_shown(key: str):
+    assert run(app, ["show", key]).exit_code == 0
+    assert json.loads(run(app, ["show", key, "--json"]).output)["papers"]
+
+
+def test_a_misspelt_name_gets_suggestions():
+    error = run(app, ["show", "squentropi"]).exception
+    assert isinstance(error, UnknownNameError)
+    assert "did you mean 'squentropy'" in str(error)
