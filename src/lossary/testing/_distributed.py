@@ -94,6 +94,12 @@ def _ask(worker: "subprocess.Popen[bytes]", job: dict[str, Any]) -> tuple[str, A
     return answer
 
 
+def start() -> None:
+    """Start the two processes without waiting for them."""
+    if torch.distributed.is_available():
+        _pool()
+
+
 def _pool() -> "list[subprocess.Popen[bytes]]":
     """Two processes, started once for all objectives: importing torch takes longer than the check."""
     if any(worker.poll() is not None for worker in _workers):

@@ -78,10 +78,6 @@ class Subject:
         """The loss with ``reduction="sum"``, or as it is where it has no reduction."""
         return self.make(reduction="sum", **parameters) if self.takes("reduction") else self.make(**parameters)
 
-    def refused(self, error: BaseException) -> bool:
-        """Whether this is how the loss turns a mistake of the caller away: in Lossary's one-sentence form where it is ours."""
-        return complaint(self, error) is None
-
 
 def complaint(subject: Subject, error: BaseException, argument: str | None = None) -> str | None:
     """What is wrong with a refusal, or None. Losses that are not registered may use the plain built-in errors."""

@@ -82,6 +82,8 @@ def check_objective(
         if name not in CHECKS:
             raise UnknownNameError(f"there is no check named {name!r}{suggestion(name, CHECKS)}")
     subject = subject_of(loss, family=family, parameters=parameters)
+    if len(wanted) > 1 and "distributed_data_parallel" in wanted:
+        _distributed.start()  # the processes get ready while the other checks run
     return Card(subject.name, subject.family, tuple(run_check(name, subject) for name in CHECKS if name in wanted))
 
 

@@ -3,6 +3,7 @@
 A plain child process with pipes rather than ``multiprocessing``, which would import the caller's main program again.
 """
 
+import importlib
 import os
 import pickle
 import struct
@@ -69,6 +70,7 @@ def main() -> None:
     """Join the other process (arguments: store, rank, size, time-out in seconds), then answer jobs until the pipe is closed."""
     store, rank, size, seconds = sys.argv[1:]
     torch.set_num_threads(1)
+    importlib.import_module("torch._dynamo")  # DistributedDataParallel imports it, which takes longer than any job
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a loss that prints must not garble the answers
     dist.init_process_group(
