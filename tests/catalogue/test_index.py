@@ -12,12 +12,12 @@ from lossary.catalogue import docs_of, units
 from lossary.errors import UnknownNameError
 
 
-def test_the_generated_files_are_current():
+def test_the_generated_files_are_current() -> None:
     names = [path.name for path in _index.stale()]
     assert not names, f"{', '.join(names)} out of date: run {_index.COMMAND}"
 
 
-def test_check_says_what_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_check_says_what_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(_index, "PACKAGE", tmp_path)
     (tmp_path / "catalogue").mkdir()
     assert _index.main(["--check"]) == 1
@@ -28,7 +28,7 @@ def test_check_says_what_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert _index.main(["--what"]) == 2
 
 
-def test_the_index_knows_what_the_registry_knows():
+def test_the_index_knows_what_the_registry_knows() -> None:
     own = {name: spec for name, spec in specs().items() if spec.cls.__module__.startswith("lossary.")}
     assert {name for kind, name in units() if kind == "objective"} == set(own)
     for name, spec in own.items():
@@ -38,7 +38,7 @@ def test_the_index_knows_what_the_registry_knows():
         assert unit.soft_targets == spec.soft_targets
 
 
-def test_every_unit_has_docs_without_being_imported():
+def test_every_unit_has_docs_without_being_imported() -> None:
     for unit in units().values():
         docs = docs_of(unit)
         assert docs.summary == unit.summary.replace("``", "")
@@ -49,11 +49,11 @@ def test_every_unit_has_docs_without_being_imported():
         assert set(docs.arguments) <= {p.name for p in unit.parameters}
 
 
-def test_families_of_the_registry_are_known():
+def test_families_of_the_registry_are_known() -> None:
     assert set(_registry.FAMILIES) <= set(catalogue.FAMILIES)
 
 
-def test_listing_filters():
+def test_listing_filters() -> None:
     names = [unit.name for unit in catalogue.list_units("focal")]
     assert names == sorted(name for name in specs() if "focal" in name)
     assert [unit.name for unit in catalogue.list_units("focal*")] == ["focal"]
@@ -65,7 +65,7 @@ def test_listing_filters():
         catalogue.list_units(takes=["gama"])
 
 
-def test_importing_the_catalogue_does_not_import_torch():
+def test_importing_the_catalogue_does_not_import_torch() -> None:
     program = "import sys, lossary, lossary.catalogue as c; c.find('noise'); c.list_units(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

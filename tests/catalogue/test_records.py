@@ -12,16 +12,16 @@ RECORDS = catalogue.load()
 each_record = pytest.mark.parametrize("paper", RECORDS, ids=lambda paper: paper.key)
 
 
-def test_every_paper_is_there_once():
+def test_every_paper_is_there_once() -> None:
     assert [paper.number for paper in RECORDS if paper.number is not None] == list(range(195))
 
 
-def test_keys_are_unique():
+def test_keys_are_unique() -> None:
     assert len({paper.key for paper in RECORDS}) == len(RECORDS)
 
 
 @each_record
-def test_a_record_is_well_formed(paper: Paper):
+def test_a_record_is_well_formed(paper: Paper) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", paper.key)
     assert paper.title
     assert paper.title == paper.title.strip()
@@ -32,13 +32,13 @@ def test_a_record_is_well_formed(paper: Paper):
 
 
 @each_record
-def test_a_summary_is_one_or_two_sentences(paper: Paper):
+def test_a_summary_is_one_or_two_sentences(paper: Paper) -> None:
     assert paper.summary.endswith(".")
     assert len(re.findall(r"[.!?](?:\s|$)", paper.summary)) in (1, 2)
 
 
 @each_record
-def test_tags_are_short_and_not_empty(paper: Paper):
+def test_tags_are_short_and_not_empty(paper: Paper) -> None:
     for tags in (paper.tasks, paper.data, paper.symptoms, paper.techniques):
         assert tags
         assert len(set(tags)) == len(tags)
@@ -46,7 +46,7 @@ def test_tags_are_short_and_not_empty(paper: Paper):
 
 
 @each_record
-def test_what_a_record_provides_has_a_kind_and_a_name(paper: Paper):
+def test_what_a_record_provides_has_a_kind_and_a_name(paper: Paper) -> None:
     assert set(paper.provides) <= set(KINDS)
     for names in paper.provides.values():
         assert names
@@ -54,13 +54,13 @@ def test_what_a_record_provides_has_a_kind_and_a_name(paper: Paper):
     assert paper.provides or paper.note, "a record that provides nothing says why"
 
 
-def test_tags_are_spelt_one_way():
+def test_tags_are_spelt_one_way() -> None:
     for field in ("tasks", "data"):
         tags = {tag for paper in RECORDS for tag in getattr(paper, field)}
         assert len({tag.lower().replace("-", " ").rstrip("s") for tag in tags}) == len(tags)
 
 
-def test_every_registered_objective_has_a_record():
+def test_every_registered_objective_has_a_record() -> None:
     provided = {(kind, name) for paper in RECORDS for kind, names in paper.provides.items() for name in names}
     missing = [name for name in specs() if _own(name) and ("objective", name) not in provided]
     assert not missing, f"add them to the provides of their papers' records: {missing}"
@@ -70,14 +70,14 @@ def _own(name: str) -> bool:
     return specs()[name].cls.__module__.startswith("lossary.")
 
 
-def test_a_spec_knows_its_papers():
+def test_a_spec_knows_its_papers() -> None:
     assert specs()["squentropy"].papers == ("squentropy",)
     assert specs()["focal"].papers[0] == "focal"
     assert specs()["cross_entropy"].papers[0] == "cross_entropy"
 
 
 @each_record
-def test_the_status_is_derived_from_the_registry(paper: Paper):
+def test_the_status_is_derived_from_the_registry(paper: Paper) -> None:
     wanted = [(kind, name) for kind, names in paper.provides.items() for name in names]
     here = [name for kind, name in wanted if kind == "objective" and name in specs()]
     assert paper.status in STATUSES
@@ -90,7 +90,7 @@ def test_the_status_is_derived_from_the_registry(paper: Paper):
         assert paper.status == ("partly" if paper.units else "missing")
 
 
-def test_an_entry_is_found_by_whatever_names_it():
+def test_an_entry_is_found_by_whatever_names_it() -> None:
     assert catalogue.entry("squentropy").number == 8
     assert catalogue.entry("Squentropy ").number == 8
     assert catalogue.entry("8").key == "squentropy"
@@ -99,7 +99,7 @@ def test_an_entry_is_found_by_whatever_names_it():
     assert catalogue.entry("lovasz_softmax").number == 27
 
 
-def test_an_unknown_entry_gets_suggestions():
+def test_an_unknown_entry_gets_suggestions() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'squentropy'"):
         catalogue.entry("squentropi")
     with pytest.raises(UnknownNameError, match="try lossary find"):

@@ -21,7 +21,7 @@ def _recall(question: dict[str, Any]) -> float:
     return len(wanted & got) / min(5, len(wanted))
 
 
-def test_recall_at_5(capsys: pytest.CaptureFixture[str]):
+def test_recall_at_5(capsys: pytest.CaptureFixture[str]) -> None:
     """The vocabulary was tuned on the first half of the questions only; the second half was held out."""
     by_half: dict[str, list[float]] = {}
     for question in QUESTIONS:
@@ -45,7 +45,7 @@ def test_recall_at_5(capsys: pytest.CaptureFixture[str]):
         ("PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", "polyloss"),
     ],
 )
-def test_a_symptom_or_a_name_finds_its_entry(query: str, key: str):
+def test_a_symptom_or_a_name_finds_its_entry(query: str, key: str) -> None:
     assert key in [match.paper.key for match in search(query, 5)]
 
 
@@ -64,35 +64,35 @@ def test_a_symptom_or_a_name_finds_its_entry(query: str, key: str):
         "the of and",
     ],
 )
-def test_no_query_breaks_it(query: str):
+def test_no_query_breaks_it(query: str) -> None:
     assert len(search(query, 3)) <= 3
 
 
 @pytest.mark.parametrize("query", ["", "   ", "🙂", "?!", '""'])
-def test_a_query_without_words_is_misuse(query: str):
+def test_a_query_without_words_is_misuse(query: str) -> None:
     with pytest.raises(InvalidValueError, match="has no words"):
         search(query)
 
 
-def test_a_limit_below_one_is_misuse():
+def test_a_limit_below_one_is_misuse() -> None:
     with pytest.raises(InvalidValueError, match="limit must be at least 1, got 0"):
         search("noise", 0)
 
 
-def test_a_misspelt_word_is_taken_for_the_nearest_one():
+def test_a_misspelt_word_is_taken_for_the_nearest_one() -> None:
     found = find("diferentiable sortinng")
     assert found.corrections == {"diferentiable": "differentiable", "sortinng": "sorting"}
     assert "neural_ndcg" in [match.paper.key for match in found.matches]
 
 
-def test_results_say_why():
+def test_results_say_why() -> None:
     best = search("overconfident predictions")[0]
     assert best.score == 1.0
     assert "overconfident predictions" in best.because
     assert "overconfidence" in best.ideas
 
 
-def test_the_order_is_best_first_and_repeatable():
+def test_the_order_is_best_first_and_repeatable() -> None:
     scores = [match.score for match in search("rare classes", 10)]
     assert scores == sorted(scores, reverse=True)
     assert search("rare classes", 3) == search("rare classes", 10)[:3]
@@ -108,9 +108,9 @@ def test_the_order_is_best_first_and_repeatable():
         ("regularisation", "regularization"),
     ],
 )
-def test_both_spellings_are_one(british: str, american: str):
+def test_both_spellings_are_one(british: str, american: str) -> None:
     assert normal(british) == normal(american)
 
 
-def test_words_that_only_look_british_are_kept():
+def test_words_that_only_look_british_are_kept() -> None:
     assert normal("precise noise supervised four hours") == "precise noise supervised four hours"

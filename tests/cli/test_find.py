@@ -11,8 +11,8 @@ from lossary.errors import InvalidValueError
 run = CliRunner().invoke
 
 
-def test_text_for_people():
-    result = run(app, ["find", "rare", "classes,", "multi-label"])
+def test_text_for_people() -> None:
+    result = run(app, ["find", "far", "more", "negative", "than", "positive", "labels,", "multi-label"])
     assert result.exit_code == 0
     assert "asymmetric  [available]" in result.output
     assert "because" in result.output
@@ -22,7 +22,7 @@ def test_text_for_people():
     assert "\x1b" not in result.output
 
 
-def test_json_for_programs():
+def test_json_for_programs() -> None:
     result = run(app, ["find", "noisy labels", "--json", "--limit", "3"])
     found = json.loads(result.output)
     assert found["query"] == "noisy labels"
@@ -31,11 +31,11 @@ def test_json_for_programs():
     assert {"key", "number", "title", "status", "summary", "because", "ideas", "import", "compare", "score"} <= set(first)
 
 
-def test_a_misspelling_is_said():
+def test_a_misspelling_is_said() -> None:
     assert "Taking 'diferentiable' for 'differentiable'." in run(app, ["find", "diferentiable sorting"]).output
 
 
-def test_nothing_found_is_1():
+def test_nothing_found_is_1() -> None:
     result = run(app, ["find", "xqzzqx"])
     assert result.exit_code == 1
     assert result.output.startswith("Nothing found")
@@ -43,9 +43,9 @@ def test_nothing_found_is_1():
 
 
 @pytest.mark.parametrize("arguments", [["find"], ["find", "noise", "--limit", "0"]])
-def test_misuse_is_2(arguments: list[str]):
+def test_misuse_is_2(arguments: list[str]) -> None:
     assert run(app, arguments).exit_code == 2
 
 
-def test_an_empty_query_is_misuse():
+def test_an_empty_query_is_misuse() -> None:
     assert isinstance(run(app, ["find", " "]).exception, InvalidValueError)

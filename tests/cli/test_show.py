@@ -12,7 +12,7 @@ from lossary.errors import UnknownNameError
 run = CliRunner().invoke
 
 
-def test_a_registered_objective():
+def test_a_registered_objective() -> None:
     result = run(app, ["show", "squentropy"])
     assert result.exit_code == 0
     for part in (
@@ -28,7 +28,7 @@ def test_a_registered_objective():
         assert part in result.output
 
 
-def test_a_record_that_is_not_implemented():
+def test_a_record_that_is_not_implemented() -> None:
     missing = next(paper for paper in load() if paper.status == "missing")
     result = run(app, ["show", missing.key])
     assert result.exit_code == 0
@@ -37,7 +37,7 @@ def test_a_record_that_is_not_implemented():
 
 
 @pytest.mark.parametrize("name", [name for _, name in units()])
-def test_every_unit_can_be_shown(name: str):
+def test_every_unit_can_be_shown(name: str) -> None:
     found = json.loads(run(app, ["show", name, "--json"]).output)
     assert found["unit"]["name"] == name
     assert found["unit"]["maths"]
@@ -46,12 +46,12 @@ def test_every_unit_can_be_shown(name: str):
 
 
 @pytest.mark.parametrize("key", [paper.key for paper in load()])
-def test_every_record_can_be_shown(key: str):
+def test_every_record_can_be_shown(key: str) -> None:
     assert run(app, ["show", key]).exit_code == 0
     assert json.loads(run(app, ["show", key, "--json"]).output)["papers"]
 
 
-def test_a_misspelt_name_gets_suggestions():
+def test_a_misspelt_name_gets_suggestions() -> None:
     error = run(app, ["show", "squentropi"]).exception
     assert isinstance(error, UnknownNameError)
     assert "did you mean 'squentropy'" in str(error)

@@ -28,7 +28,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_nothing_large_is_imported(command: list[str]):
+def test_nothing_large_is_imported(command: list[str]) -> None:
     run = _run("-c", PROGRAM, *command)
     assert run.returncode == 0
     assert run.stdout
@@ -36,7 +36,7 @@ def test_nothing_large_is_imported(command: list[str]):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_the_answer_comes_at_once(command: list[str]):
+def test_the_answer_comes_at_once(command: list[str]) -> None:
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -47,13 +47,13 @@ def test_the_answer_comes_at_once(command: list[str]):
     assert best < SECONDS
 
 
-def test_importing_lossary_does_not_import_torch():
+def test_importing_lossary_does_not_import_torch() -> None:
     assert _run("-c", "import sys, lossary; print('torch' in sys.modules)").stdout == "False\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break differently there")
 @pytest.mark.parametrize("command", [["papers"], ["papers", "--json"], ["list"]], ids=" ".join)
-def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]):
+def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     run = subprocess.run(
@@ -64,7 +64,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]):
     assert run.returncode == 0
 
 
-def test_an_error_is_one_sentence_and_2():
+def test_an_error_is_one_sentence_and_2() -> None:
     run = _run("-m", "lossary", "show", "squentropi")
     assert run.returncode == 2
     assert run.stdout == ""
