@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 DEMO ?= digits
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index bench clean
+.PHONY: demo test install lint format types index readme bench clean
 
 demo: install
 	$(BIN)/lossary compare $(DEMO)
@@ -38,6 +38,9 @@ types: install
 
 index: install
 	$(BIN)/python -m lossary._index
+
+readme: install
+	$(BIN)/python tools/readme.py
 
 bench: install
 	$(BIN)/python benchmarks/arena.py

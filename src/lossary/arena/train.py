@@ -118,33 +118,27 @@ class _Program:
         self.template = copy.deepcopy(trainees[0])
         stacked, self.buffers = stack_module_state(list(trainees))
         self.names = list(stacked)
-        # All parameters of a run lie in one row, so that the optimizer makes one pass and not one for each of them.
-        self.weights = torch.cat([value.detach().reshape(len(runs), -1) for value in stacked.values()], 1)
-        sizes = [value[0].numel() for value in stacked.values()]
-        self.views = [
-            piece.view(value.shape) for piece, value in zip(torch.split(self.weights, sizes, 1), stacked.values(), strict=True)
-        ]
-        rates = self.weights.new_tensor([run.learning_rate for run in runs]).view(-1, 1)
-        self.rates = rates.expand_as(self.weights).contiguous()
-        decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
-        self.decay = rates * torch.cat([rates.new_full((size,), decay) for size, decay in zip(sizes, decays, strict=True)])
-        self.direction = torch.zeros_like(self.weights)
-        self.moments = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self.optimizer_steps = torch.tensor(0.0)
+        self.weights = [value.detach().clone(memory_format=torch.contiguous_format) for value in stacked.values()]
+        rates = self.weights[0].new_tensor([run.learning_rate for run in runs])
+        self.rates = [rates.view(-1, *[1] * (weight.ndim - 1)) for weight in self.weights]
+        self.decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
+        self.directions = [torch.zeros_like(weight) for weight in self.weights]
+        self.moments = [torch.zeros_like(weight) for weight in self.weights], [torch.zeros_like(weight) for weight in self.weights]
+        self.optimizer_steps = [torch.tensor(0.0) for _ in self.weights]
         first = self._batches(0)[0]
-        self.step = make_fx(self._make_gradient())(self.views, *self._gather(first))
+        self.step = make_fx(self._make_gradient())(self.weights, *self._gather(first))
 
-    def _make_gradient(self) -> Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _make_gradient(self) -> Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, list[Tensor]]]:
         def loss(member: State, buffers: State, rows: Tensor, labels: Tensor) -> Tensor:
             value: Tensor = functional_call(self.template, (member, buffers), (rows, labels))
             return value
 
-        def gradient(views: list[Tensor], features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-            leaves = [view.detach().requires_grad_() for view in views]
+        def gradient(weights: list[Tensor], features: Tensor, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+            leaves = [weight.detach().requires_grad_() for weight in weights]
             stack = dict(zip(self.names, leaves, strict=True))
             losses = vmap(loss, randomness="different")(stack, self.buffers, features, target)
             gradients = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-            return losses.detach(), torch.cat([gradient.reshape(len(self.runs), -1) for gradient in gradients], 1)
+            return losses.detach(), [gradient.contiguous() for gradient in gradients]
 
         return gradient
 
@@ -167,12 +161,12 @@ class _Program:
         done = 0
         losses = np.zeros((len(self.runs), self.recipe.epochs))
         for epoch in range(self.recipe.epochs):
-            total = self.weights.new_zeros(len(self.runs))
+            total = self.weights[0].new_zeros(len(self.runs))
             batches = self._batches(epoch)
             for batch in batches:
-                loss, gradient = self.step(self.views, *self._gather(batch))
+                loss, gradients = self.step(self.weights, *self._gather(batch))
                 factor = self.recipe.rate_factor(done, steps)
-                self._move(gradient, factor)
+                self._move(gradients, factor)
                 total += loss
                 done += 1
             losses[:, epoch] = (total / len(batches)).numpy()
@@ -182,16 +176,16 @@ class _Program:
                 progress(epoch + 1)
         return Trained(self.template, {name: value.clone() for name, value in self._state().items()}, losses, batched=True)
 
-    def _move(self, gradient: Tensor, factor: float) -> None:
-        # Adam with rate 1 from zero leaves its direction; each run then moves by its own rate.
-        self.direction.zero_()
+    def _move(self, gradients: list[Tensor], factor: float) -> None:
+        # AdamW with rate 1 leaves its direction, the decay included; each run then moves along it by its own rate.
+        for weight, direction, decay in zip(self.weights, self.directions, self.decays, strict=True):
+            torch.mul(weight, -decay, out=direction)
         adamw(
-            [self.direction],
-            [gradient],
-            [self.moments[0]],
-            [self.moments[1]],
+            self.directions,
+            gradients,
+            *self.moments,
             [],
-            [self.optimizer_steps],
+            self.optimizer_steps,
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -201,11 +195,11 @@ class _Program:
             eps=1e-8,
             maximize=False,
         )
-        self.weights.addcmul_(self.weights, self.decay, value=-factor)
-        self.weights.addcmul_(self.direction, self.rates, value=factor)
+        for weight, direction, rate in zip(self.weights, self.directions, self.rates, strict=True):
+            weight.addcmul_(direction, rate, value=factor)
 
     def _state(self) -> State:
-        return {**dict(zip(self.names, self.views, strict=True)), **self.buffers}
+        return {**dict(zip(self.names, self.weights, strict=True)), **self.buffers}
 
 
 def stacked_features(splits: Sequence[Split], runs: Sequence[Run], part: str) -> Tensor:

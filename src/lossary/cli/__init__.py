@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help; importing rich would double the time of every answer
 )
 app.command()(compare)
 app.command()(find)
