@@ -16,13 +16,13 @@ from lossary._registry import Spec, create, spec, suggestion
 from lossary.errors import InvalidValueError, UnknownNameError
 
 Array = NDArray[Any]
-Kind = Literal["binary", "multiclass", "regression"]
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "regression")
+Kind = Literal["binary", "multiclass", "multilabel", "regression"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A judge of predictions: probabilities or scores (n, classes) for classes, values (n,) for regression."""
+    """A judge of predictions: probabilities or scores (n, classes) for classes, (n, labels) for labels, values (n,) for regression."""
 
     name: str
     greater_is_better: bool
@@ -36,37 +36,65 @@ class Metric:
         return float(self.function(truth, prediction))
 
 
+def _columns(truth: Array, scores: Array) -> tuple[Array, Array]:
+    """Each class against the rest, so that scores need not sum to one; labels that have only one value are left out."""
+    present = truth if truth.ndim == 2 else np.eye(scores.shape[1])[truth]
+    kept = (present.min(0) == 0) & (present.max(0) == 1)
+    return present[:, kept], scores[:, kept]
+
+
 def _auroc(truth: Array, scores: Array) -> float:
-    if scores.shape[1] == 2:
-        return float(sk.roc_auc_score(truth, scores[:, 1]))
-    present = np.eye(scores.shape[1])[truth]  # one against the rest, so that scores need not sum to one
-    return float(sk.roc_auc_score(present, scores, average="macro"))
+    present, kept = _columns(truth, scores)
+    return float(np.mean([sk.roc_auc_score(y, s) for y, s in zip(present.T, kept.T, strict=True)])) if kept.size else float("nan")
 
 
 def _average_precision(truth: Array, scores: Array) -> float:
-    return float(sk.average_precision_score(truth, scores[:, 1]))
+    if truth.ndim == 1:
+        return float(sk.average_precision_score(truth, scores[:, 1]))
+    present, kept = _columns(truth, scores)
+    return float(sk.average_precision_score(present, kept, average="macro")) if kept.size else float("nan")
+
+
+def _decided(truth: Array, scores: Array) -> Array:
+    """The class with the highest score, or the labels above one half."""
+    return (scores > 0.5).astype(np.int64) if truth.ndim == 2 else np.asarray(scores.argmax(1))
+
+
+def _f1_macro(truth: Array, scores: Array) -> float:
+    return float(sk.f1_score(truth, _decided(truth, scores), average="macro", zero_division=0))
+
+
+def _f1_micro(truth: Array, scores: Array) -> float:
+    return float(sk.f1_score(truth, _decided(truth, scores), average="micro", zero_division=0))
 
 
 def _brier(truth: Array, probabilities: Array) -> float:
+    if truth.ndim == 2:
+        return float(np.mean((probabilities - truth) ** 2))
     return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2, axis=1)))
 
 
 def _log_loss(truth: Array, probabilities: Array) -> float:
     rows = probabilities.astype(np.float64)
+    if truth.ndim == 2:  # the mean over labels of what one label costs
+        rows = np.clip(rows, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
+        return float(-np.mean(truth * np.log(rows) + (1 - truth) * np.log1p(-rows)))
     return float(sk.log_loss(truth, rows / rows.sum(axis=1, keepdims=True), labels=np.arange(rows.shape[1])))
 
 
 _CLASSES: tuple[Kind, ...] = ("binary", "multiclass")
+_ANY_CLASSES: tuple[Kind, ...] = (*_CLASSES, "multilabel")
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", True, lambda y, p: sk.accuracy_score(y, p.argmax(1)), _CLASSES),
         Metric("balanced_accuracy", True, lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)), _CLASSES),
-        Metric("f1_macro", True, lambda y, p: sk.f1_score(y, p.argmax(1), average="macro", zero_division=0), _CLASSES),
-        Metric("auroc", True, _auroc, _CLASSES),
-        Metric("average_precision", True, _average_precision, ("binary",)),
-        Metric("log_loss", False, _log_loss, _CLASSES, needs_probabilities=True),
-        Metric("brier", False, _brier, _CLASSES, needs_probabilities=True),
+        Metric("f1_macro", True, _f1_macro, _ANY_CLASSES),
+        Metric("f1_micro", True, _f1_micro, ("multilabel",)),
+        Metric("auroc", True, _auroc, _ANY_CLASSES),
+        Metric("average_precision", True, _average_precision, ("binary", "multilabel")),
+        Metric("log_loss", False, _log_loss, _ANY_CLASSES, needs_probabilities=True),
+        Metric("brier", False, _brier, _ANY_CLASSES, needs_probabilities=True),
         Metric("rmse", False, sk.root_mean_squared_error, ("regression",)),
         Metric("mae", False, sk.mean_absolute_error, ("regression",)),
         Metric("r2", True, sk.r2_score, ("regression",)),
@@ -79,13 +107,15 @@ class Task:
     """The kind of question, the number of outputs, and the metric that decides."""
 
     kind: Kind
-    num_classes: int = 0
+    num_classes: int = 0  # or labels
     imbalanced: bool = False
 
     @property
     def default_metric(self) -> str:
         if self.kind == "regression":
             return "rmse"
+        if self.kind == "multilabel":
+            return "average_precision"
         return "balanced_accuracy" if self.imbalanced else "accuracy"
 
     def metric(self, name: str | None) -> Metric:
@@ -102,7 +132,12 @@ class Task:
         return tuple(metric for metric in METRICS.values() if self.kind in metric.tasks)
 
     def __str__(self) -> str:
-        words = {"binary": "two classes", "multiclass": f"{self.num_classes} classes", "regression": "regression"}[self.kind]
+        words = {
+            "binary": "two classes",
+            "multiclass": f"{self.num_classes} classes",
+            "multilabel": f"{self.num_classes} labels",
+            "regression": "regression",
+        }[self.kind]
         return f"{words}, imbalanced" if self.imbalanced else words
 
 
@@ -154,6 +189,7 @@ class Candidate:
 FAMILIES: Mapping[Kind, tuple[str, ...]] = {
     "binary": ("multilabel", "classification"),
     "multiclass": ("classification",),
+    "multilabel": ("multilabel",),
     "regression": ("regression",),
 }
 
@@ -179,6 +215,15 @@ DEFAULTS: Mapping[Kind, Sequence[Candidate]] = {
         Candidate("polyloss", {"epsilon": -1.0}),
         Candidate("asymmetric_single_label"),
     ),
+    "multilabel": (
+        Candidate("binary_cross_entropy"),
+        Candidate("binary_cross_entropy", {"label_smoothing": 0.1}),
+        Candidate("sigmoid_focal"),
+        Candidate("sigmoid_focal", {"alpha": None}),
+        Candidate("poly_focal"),
+        Candidate("asymmetric"),
+        Candidate("asymmetric", {"gamma_neg": 2.0}),
+    ),
     "regression": (
         Candidate("mean_squared_error"),
         Candidate("mean_absolute_error"),
@@ -203,5 +248,5 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
 
 
 def outputs(family: str, task: Task) -> int:
-    """How many outputs the model needs for a family: a yes-or-no objective takes one logit, a softmax one per class."""
-    return task.num_classes if family == "classification" else 1
+    """How many outputs the model needs for a family: a softmax one for each class, yes-or-no objectives one for each label."""
+    return task.num_classes if family == "classification" or task.kind == "multilabel" else 1
