@@ -62,7 +62,7 @@ def main() -> None:
 def run_once(candidate: Candidate, splits: list[Split], runs: list[Run], recipe: Recipe, batched: bool) -> Trained:
     trainees = [
         make_trainee(
-            "mlp", splits[0].width, 10, 64, splits[run.split].seed,
+            "mlp", (splits[0].width,), 10, 64, splits[run.split].seed,
             lossary.create(candidate.objective, **candidate.parameters), "classification",
         )
         for run in runs

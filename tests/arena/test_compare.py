@@ -11,8 +11,8 @@ import pytest
 
 import lossary
 from lossary.arena import Comparison, from_arrays, load
+from lossary.arena.engine import Event
 from lossary.arena.protocol import make_protocol
-from lossary.arena.run import Event
 from lossary.arena.tasks import DEFAULTS, Candidate
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 
@@ -152,7 +152,7 @@ def test_a_run_that_diverges_is_said_and_never_chosen() -> None:
         ({"seeds": 1}, InvalidValueError, "seeds must be at least 2"),
         ({"epochs": 0}, InvalidValueError, "epochs must be at least 1"),
         ({"learning_rates": [0.0]}, InvalidValueError, "learning rates must be numbers above 0"),
-        ({"model": "forest"}, InvalidValueError, "model must be one of linear, mlp, got 'forest'"),
+        ({"model": "forest"}, UnknownNameError, "there is no model 'forest'"),
         ({"batch_size": 1000}, InvalidValueError, "batch_size must be from 1 to the 106 training rows, got 1000"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from lossary.arena.data import load
 from lossary.arena.models import Trainee, make_trainee
 from lossary.arena.splits import Part, Split, make_splits
 from lossary.arena.tasks import DEFAULTS, Candidate, Kind, outputs
-from lossary.arena.train import Recipe, Run, Trained, batch_order, stacked_features, train
+from lossary.arena.train import Predict, Recipe, Run, Trained, batch_order, stacked_features, train
 
 DATA: dict[Kind, str] = {"multiclass": "wine", "binary": "breast_cancer", "regression": "diabetes"}
 RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]
@@ -33,8 +34,8 @@ def both_ways(name: str, candidate: Candidate, model: str = "mlp", epochs: int =
     for batched in (True, False):
         trainees = [
             make_trainee(
-                "linear" if model == "linear" else "mlp",
-                splits[0].width,
+                model,
+                (splits[0].width,),
                 outputs(family, data.task),
                 16,
                 run.split,
@@ -59,7 +60,7 @@ def assert_same(batched: Trained, plain: Trained, splits: list[Split]) -> None:
     torch.testing.assert_close(torch.from_numpy(batched.losses), torch.from_numpy(plain.losses), rtol=1e-7, atol=1e-9)
 
 
-CASES = [(DATA[kind], candidate) for kind, candidates in DEFAULTS.items() for candidate in candidates]
+CASES = [(DATA[kind], candidate) for kind, candidates in DEFAULTS.items() if kind in DATA for candidate in candidates]
 
 
 @pytest.mark.parametrize(("name", "candidate"), CASES, ids=[f"{name}-{candidate.label}" for name, candidate in CASES])
@@ -100,7 +101,7 @@ class Peeking(lossary.SoftmaxObjective):
 
 def train_on_wine(make: type[Scaled | Peeking], batched: bool) -> Trained:
     splits = [double(split) for split in make_splits(load("wine"), (0, 1), 0.2, 0.2)]
-    trainees = [make_trainee("mlp", 13, 3, 8, run.split, make(), "classification").double() for run in RUNS]
+    trainees = [make_trainee("mlp", (13,), 3, 8, run.split, make(), "classification").double() for run in RUNS]
     return train(trainees, splits, RUNS, Recipe(3, 16, weight_decay=0.5), batched=batched)
 
 
@@ -121,9 +122,91 @@ def test_what_cannot_be_batched_is_trained_one_by_one_and_says_why() -> None:
         torch.testing.assert_close(fallen_back.state[name], value, rtol=0, atol=0)
 
 
+class Normalised(nn.Module):
+    """A model with running statistics, which a recorded step cannot keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(13, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.layers(x)
+        return value
+
+
+def test_running_statistics_are_kept_for_each_run() -> None:
+    splits = make_splits(load("wine"), (0, 1), 0.2, 0.2)
+    trainees = [Trainee(Normalised(), lossary.create("focal"), "classification", 3) for _ in RUNS]
+    trained = train(trainees, splits, RUNS, Recipe(2, 16))
+    assert not trained.batched
+    assert "running statistics" in trained.why_not_batched or "batch_norm" in trained.why_not_batched
+    means = trained.state["model.layers.1.running_mean"]
+    assert len({tuple(row) for row in means.tolist()}) == len(RUNS)
+    features = stacked_features(splits, RUNS, "test")
+    alone = trained.predict(features[:1, :1], [0])  # judged by the running statistics, not by those of the rows at hand
+    torch.testing.assert_close(alone, trained.predict(features[:1], [0])[:, :1])
+
+
+class Scripted:
+    """A judge that says what a test wants it to say, epoch by epoch, for each run."""
+
+    def __init__(self, *said: list[float]):
+        self.said = iter(said)
+        self.weights: list[Tensor] = []
+
+    def __call__(self, predict: Predict) -> np.ndarray:  # type: ignore[type-arg]
+        self.weights.append(predict("validation"))
+        return np.array(next(self.said))
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_run_out_of_patience_keeps_its_best_epoch_whatever_the_others_do(batched: bool) -> None:
+    splits = make_splits(load("wine"), (0,), 0.2, 0.2)
+    runs = [Run(0, 1e-2), Run(0, 1e-3)]
+    trainees = [make_trainee("mlp", (13,), 3, 8, 0, lossary.create("focal"), "classification") for _ in runs]
+    judge = Scripted([0.5, 0.1], [0.4, 0.2], [0.3, 0.3], [0.9, 0.3], [0.2, 0.3], [1.0, 1.0])
+    epochs: list[int] = []
+    trained = train(trainees, splits, runs, Recipe(20, 16, patience=2), judge, epochs.append, batched=batched)
+    assert epochs == [1, 2, 3, 4, 5]  # the first is out of patience after 3, the second after 5
+    assert trained.best.tolist() == [0, 2]
+    assert np.isnan(trained.losses[:, 5:]).all()
+    kept = trained.predict(stacked_features(splits, runs, "validation"), [0, 1])
+    torch.testing.assert_close(kept[0], judge.weights[0][0])
+    torch.testing.assert_close(kept[1], judge.weights[2][1])
+
+
+def test_without_patience_the_last_weights_are_kept() -> None:
+    splits = make_splits(load("wine"), (0,), 0.2, 0.2)
+    trainees = [make_trainee("mlp", (13,), 3, 8, 0, lossary.create("focal"), "classification")]
+    judge = Scripted(*([float(12 - i)] for i in range(12)))
+    trained = train(trainees, splits, [Run(0, 1e-2)], Recipe(24, 16), judge)
+    assert trained.curve_epochs.tolist() == list(range(2, 25, 2))
+    assert trained.best.tolist() == [11]
+    torch.testing.assert_close(trained.predict(stacked_features(splits, [Run(0, 0.0)], "validation"), [0]), judge.weights[-1])
+
+
+def test_a_small_network_for_images_is_batched_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def part(rows: int) -> Part:
+        target = torch.randint(3, (rows,), generator=generator)
+        return Part(torch.randn(rows, 1, 8, 8, generator=generator, dtype=torch.float64), target, target.numpy())
+
+    splits = [Split(seed, part(32), part(8), part(8)) for seed in (0, 1)]
+    results = []
+    for batched in (True, False):
+        trainees = [
+            make_trainee("cnn", (1, 8, 8), 3, 8, run.split, lossary.create("squentropy"), "classification").double() for run in RUNS
+        ]
+        results.append(train(trainees, splits, RUNS, Recipe(2, 16), batched=batched))
+    assert results[0].batched, results[0].why_not_batched
+    for name, value in results[1].state.items():
+        torch.testing.assert_close(results[0].state[name], value, rtol=1e-7, atol=1e-9)
+
+
 def test_first_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone() -> None:
     def first(seed: int, objective: str) -> Trainee:
-        return make_trainee("mlp", 5, 3, 8, seed, lossary.create(objective), "classification")
+        return make_trainee("mlp", (5,), 3, 8, seed, lossary.create(objective), "classification")
 
     before = torch.random.get_rng_state()
     a, b, c = first(3, "focal"), first(3, "squentropy"), first(4, "focal")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from lossary.arena.analysis import Answer, Row, analyse
 from lossary.arena.data import Data, from_arrays, load
+from lossary.arena.engine import Event, run_protocol
 from lossary.arena.protocol import Protocol, make_protocol
-from lossary.arena.run import Event, Unit, run_protocol
+from lossary.arena.run import Unit
 from lossary.arena.store import Store
 
 __all__ = ["Comparison", "Data", "Protocol", "compare", "from_arrays", "load"]
@@ -58,8 +59,11 @@ def compare(
     learning_rates: Sequence[float] | None = None,
     epochs: int = 60,
     batch_size: int | None = None,
-    model: str = "mlp",
+    patience: int = 0,
+    model: str | None = None,
     hidden: int = 64,
+    engine: str = "local",
+    workers: int = 1,
     store: str | Path | None = "lossary-results/arena.sqlite",
     tell: Callable[[Event], None] | None = None,
 ) -> Comparison:
@@ -75,7 +79,11 @@ def compare(
         metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, or RMSE.
         seeds: repetitions, each with its own split, first weights and batch order.
         learning_rates: the tuning budget, the same for every objective.
-        epochs, batch_size, model, hidden: how each run is trained; the model is ``mlp`` or ``linear``.
+        epochs, batch_size, hidden: how each run is trained.
+        patience: end a run after so many epochs without improvement on validation data, and keep its best epoch; 0 never does.
+        model: ``mlp``, ``linear``, ``cnn`` (the default for images), or ``module:factory``, a function of (shape, outputs).
+        engine: ``local``, or ``ray`` for a cluster.
+        workers: processes of the local engine.
         store: the file that keeps finished work, or None to keep nothing.
         tell: called with an :class:`Event` as the work goes on.
     """
@@ -89,13 +97,14 @@ def compare(
         learning_rates=learning_rates,
         epochs=epochs,
         batch_size=batch_size,
+        patience=patience,
         model=model,
         hidden=hidden,
     )
     with tempfile.TemporaryDirectory() as scratch:
         kept = Store(Path(scratch) / "arena.sqlite" if store is None else Path(store))
         try:
-            units = run_protocol(found, protocol, kept, tell)
+            units = run_protocol(found, protocol, kept, tell, engine=engine, workers=workers)
         finally:
             kept.close()
     return Comparison(found, protocol, tuple(units), analyse(protocol, units))

@@ -1,20 +1,91 @@
 """The models that a comparison trains, and how a model and an objective become one thing to train."""
 
-from typing import Literal
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lossary._objective import Objective
+from lossary._registry import suggestion
+from lossary.errors import InvalidTypeError, UnknownNameError
 
-ModelName = Literal["linear", "mlp"]
-MODELS: tuple[ModelName, ...] = ("linear", "mlp")
+Shape = tuple[int, ...]
+Factory = Callable[[Shape, int], nn.Module]
 
 
-def make_model(name: ModelName, width: int, outputs: int, hidden: int) -> nn.Module:
-    if name == "linear":
-        return nn.Linear(width, outputs)
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+def linear(shape: Shape, outputs: int, hidden: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), outputs))
+
+
+def mlp(shape: Shape, outputs: int, hidden: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def cnn(shape: Shape, outputs: int, hidden: int) -> nn.Module:
+    """Two convolutions and two poolings; ``hidden`` is the number of channels of the second."""
+    first = max(hidden // 2, 1)
+    return nn.Sequential(
+        nn.Conv2d(shape[0], first, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(first, hidden, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4 * hidden, outputs),
+    )
+
+
+MODELS: dict[str, Callable[[Shape, int, int], nn.Module]] = {"linear": linear, "mlp": mlp, "cnn": cnn}
+
+
+def check_model(name: str, images: bool) -> None:
+    """Refuse a model that is not there or does not fit the data."""
+    if ":" in name:
+        load_factory(name)
+    elif name not in MODELS:
+        known = f"{', '.join(MODELS)}, or your own as module:factory"
+        raise UnknownNameError(f"there is no model {name!r}{suggestion(name, MODELS)} (there are {known})")
+    elif name == "cnn" and not images:
+        raise InvalidTypeError("the model cnn needs images, and these data are a table; take linear or mlp")
+
+
+def load_factory(name: str) -> Factory:
+    """``module:factory``, a function of the shape of one sample and the number of outputs that returns a module."""
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"the model {name!r} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise InvalidTypeError(f"the model {name!r} must be a function of (shape, outputs), got {type(factory).__name__}")
+    found: Factory = factory
+    return found
+
+
+def model_code(name: str) -> str:
+    """The source that a model of one's own comes from, so that a change of it is a change of the protocol."""
+    if ":" not in name:
+        return ""
+    module = inspect.getmodule(load_factory(name))
+    return inspect.getsource(module) if module is not None else ""
+
+
+def make_model(name: str, shape: Shape, outputs: int, hidden: int) -> nn.Module:
+    if ":" in name:
+        model = load_factory(name)(shape, outputs)
+        if not isinstance(model, nn.Module):
+            raise InvalidTypeError(f"the model {name!r} must return a torch.nn.Module, got {type(model).__name__}")
+        return model
+    return MODELS[name](shape, outputs, hidden)
 
 
 class Trainee(nn.Module):
@@ -23,13 +94,13 @@ class Trainee(nn.Module):
     Parameters of the objective (a learned link, class centres) are trained with the model, without weight decay.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, family: str):
+    def __init__(self, model: nn.Module, objective: Objective, family: str, outputs: int):
         super().__init__()
-        self.model, self.objective, self.family = model, objective, family
+        self.model, self.objective, self.family, self.outputs = model, objective, family, outputs
 
     def forward(self, features: Tensor, target: Tensor | None = None) -> Tensor:
         output: Tensor = self.model(features)
-        if self.family != "classification":
+        if self.family != "classification" and self.outputs == 1:
             output = output.squeeze(1)
         if target is None:
             return self.objective.link(output)
@@ -37,9 +108,9 @@ class Trainee(nn.Module):
         return loss
 
 
-def make_trainee(name: ModelName, width: int, outputs: int, hidden: int, seed: int, objective: Objective, family: str) -> Trainee:
+def make_trainee(name: str, shape: Shape, outputs: int, hidden: int, seed: int, objective: Objective, family: str) -> Trainee:
     """The model's first weights depend on the seed and nothing else, so that objectives start alike."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make_model(name, width, outputs, hidden)
-    return Trainee(model, objective, family)
+        model = make_model(name, shape, outputs, hidden)
+    return Trainee(model, objective, family, outputs)

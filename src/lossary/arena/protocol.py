@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from lossary.arena.data import Data
-from lossary.arena.models import MODELS, ModelName
+from lossary.arena.models import check_model, model_code
 from lossary.arena.tasks import DEFAULTS, Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
 from lossary.errors import InvalidValueError
 
-FORMAT = 1  # raise when a stored unit would mean something else
+FORMAT = 2  # raise when a stored unit would mean something else
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 
 
@@ -33,7 +33,7 @@ class Protocol:
     metric: str
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
-    model: ModelName
+    model: str
     hidden: int
     recipe: Recipe
     validation_share: float = 0.2
@@ -53,7 +53,12 @@ class Protocol:
         shared = self.to_dict()
         for other in ("data_name", "candidates", "baseline", "confidence"):
             del shared[other]
-        own = {"objective": candidate.objective, "parameters": _plain(candidate.parameters), "code": _code(candidate)}
+        own = {
+            "objective": candidate.objective,
+            "parameters": _plain(candidate.parameters),
+            "code": _code(candidate),
+            "model_code": model_code(self.model),
+        }
         return _digest({"format": FORMAT, "torch": torch.__version__, **shared, **own})
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +73,7 @@ class Protocol:
             "seeds": list(self.seeds),
             "learning_rates": list(self.learning_rates),
             "model": self.model,
-            "hidden": self.hidden if self.model == "mlp" else None,
+            "hidden": self.hidden if self.model in ("mlp", "cnn") else None,
             "recipe": asdict(self.recipe),
             "validation_share": self.validation_share,
             "test_share": self.test_share,
@@ -110,7 +115,8 @@ def make_protocol(
     learning_rates: Sequence[float] | None = None,
     epochs: int = 60,
     batch_size: int | None = None,
-    model: str = "mlp",
+    patience: int = 0,
+    model: str | None = None,
     hidden: int = 64,
 ) -> Protocol:
     """Fill in what was left open from what the data look like, and refuse what cannot work before any training."""
@@ -123,8 +129,11 @@ def make_protocol(
     rates = LEARNING_RATES if learning_rates is None else tuple(sorted(set(learning_rates)))
     if not rates or not all(0 < rate < 1e3 for rate in rates):
         raise InvalidValueError(f"learning rates must be numbers above 0 and below 1000, got {list(rates)}")
-    if model not in MODELS:
-        raise InvalidValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
+    if patience < 0:
+        raise InvalidValueError(f"patience must be at least 0, got {patience}")
+    images = getattr(data, "images", None) is not None
+    chosen_model = model or ("cnn" if images else "mlp")
+    check_model(chosen_model, images)
     kind = data.task.kind
     candidates = list(DEFAULTS[kind]) if objectives is None else [Candidate.parse(text) for text in objectives]
     if not candidates:
@@ -153,7 +162,7 @@ def make_protocol(
         metric=data.task.metric(metric).name,
         seeds=tuple(range(seeds)),
         learning_rates=rates,
-        model=model,
+        model=chosen_model,
         hidden=hidden,
-        recipe=Recipe(epochs, batch_size),
+        recipe=Recipe(epochs, batch_size, patience=patience),
     )

@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
 
 @dataclass(frozen=True)
 class Metric:
-    """A judge of predictions: probabilities or scores (n, classes) for classes, (n, labels) for labels, values (n,) for regression."""
+    """A judge of predictions: scores (n, classes) for classes, (n, labels) for labels, values (n,) for regression."""
 
     name: str
     greater_is_better: bool

@@ -1,13 +1,14 @@
 """Training many small runs of one objective: as one batched program, or one by one where that cannot be.
 
-The runs differ in seed (split, first weights, batch order) and learning rate. :func:`train_batched` stacks their
-parameters, traces one training step of the whole stack (forward under ``torch.func.vmap``, backward, both recorded once as
-a graph of plain tensor operations) and replays it, so that Python and the dispatcher are paid once a step and not once a run.
-:func:`train_one_by_one` is the ordinary loop; both give the same numbers up to rounding.
+The runs differ in seed (split, first weights, batch order) and learning rate. The batched program stacks their parameters,
+traces one training step of the whole stack (forward under ``torch.func.vmap``, backward, both recorded once as a graph of
+plain tensor operations) and replays it, so that Python and the dispatcher are paid once a step and not once a run.
+The ordinary loop gives the same numbers up to rounding.
 """
 
 import copy
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,19 +27,31 @@ from lossary.arena.splits import Split
 State = dict[str, Tensor]
 Array = NDArray[Any]
 Progress = Callable[[int], None]
-Watch = Callable[[Callable[[str], Tensor]], None]
+Predict = Callable[[str], Tensor]
+Judge = Callable[[Predict], Array]
+CHECKPOINTS = 12  # how often validation looks at a run that is not to be stopped early
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every run is trained, whatever its objective: AdamW whose rate falls to zero along a cosine."""
+    """How every run is trained, whatever its objective: AdamW whose rate falls to zero along a cosine.
+
+    With ``patience`` a run ends when so many epochs brought nothing better on validation data, and keeps the weights of its
+    best epoch; with 0 it trains to the end and keeps the last.
+    """
 
     epochs: int
     batch_size: int
     weight_decay: float = 0.01
+    patience: int = 0
 
     def rate_factor(self, step: int, steps: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    def looks_at(self, epoch: int) -> bool:
+        """Whether validation looks at the runs after this epoch, counted from 1."""
+        every = 1 if self.patience else math.ceil(self.epochs / CHECKPOINTS)
+        return epoch % every == 0 or epoch == self.epochs
 
 
 @dataclass(frozen=True)
@@ -51,27 +64,35 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """Stacked final weights, the mean training loss of each run and epoch, and which way they were trained."""
+    """Stacked weights to keep, and what was seen on the way: training loss by epoch, goodness by checkpoint."""
 
     template: Trainee
     state: State
-    losses: Array  # (runs, epochs)
+    losses: Array  # (runs, epochs), NaN where none was trained
+    curve: Array  # (runs, checkpoints) what the judge said
+    curve_epochs: Array  # (checkpoints,)
+    best: Array  # (runs,) the checkpoint whose weights were kept
     batched: bool
+    seconds_per_step: float  # of one run
     why_not_batched: str = ""
 
     def predict(self, features: Tensor, members: Sequence[int]) -> Tensor:
-        """Linked predictions of some members on features (members, rows, width)."""
+        """Linked predictions of some members on features (members, rows, ...)."""
         chosen = list(members)
-        return _predict(self.template, {name: value[chosen] for name, value in self.state.items()}, features)
+        return _predict(self.template, {name: value[chosen] for name, value in self.state.items()}, features, self.batched)
 
 
 @torch.no_grad()
-def _predict(template: Trainee, state: State, features: Tensor) -> Tensor:
+def _predict(template: Trainee, state: State, features: Tensor, batched: bool) -> Tensor:
+    judged = copy.deepcopy(template).eval()
+
     def one(member: State, rows: Tensor) -> Tensor:
-        prediction: Tensor = functional_call(template, member, (rows,))
+        prediction: Tensor = functional_call(judged, member, (rows,))
         return prediction
 
-    return vmap(one)(state, features)
+    if batched:
+        return vmap(one)(state, features)
+    return torch.stack([one({name: value[i] for name, value in state.items()}, rows) for i, rows in enumerate(features)])
 
 
 def batch_order(seed: int, epoch: int, rows: int, batch_size: int) -> Tensor:
@@ -81,30 +102,104 @@ def batch_order(seed: int, epoch: int, rows: int, batch_size: int) -> Tensor:
     return torch.randperm(rows, generator=generator)[:kept].view(-1, batch_size)
 
 
+def stacked_features(splits: Sequence[Split], runs: Sequence[Run], part: str) -> Tensor:
+    """The features of a part, for each run (runs, rows, ...)."""
+    return torch.stack([getattr(splits[run.split], part).features for run in runs])
+
+
+class _Keeper:
+    """Follows validation along the runs, keeps what is to be kept, and says when nothing can improve any more.
+
+    A run that was out of patience once is never looked at again, so that what it gives does not depend on how long the
+    others of its stack go on.
+    """
+
+    def __init__(self, recipe: Recipe, runs: int):
+        self.recipe = recipe
+        self.curve: list[Array] = []
+        self.epochs: list[int] = []
+        self.best_value = np.full(runs, -np.inf)
+        self.best_epoch = np.zeros(runs, dtype=np.int64)
+        self.best_place = np.zeros(runs, dtype=np.int64)
+        self.ended = np.zeros(runs, dtype=bool)
+        self.kept: State = {}
+
+    def look(self, epoch: int, values: Array, state: State) -> bool:
+        """Take note of a checkpoint; True if training can end."""
+        self.curve.append(values)
+        self.epochs.append(epoch)
+        if not self.recipe.patience:
+            self.best_place[:] = len(self.epochs) - 1
+            return False
+        better = np.where(np.isfinite(values), values, -np.inf) > self.best_value
+        better &= ~self.ended
+        self.best_value[better] = values[better]
+        self.best_epoch[better] = epoch
+        self.best_place[better] = len(self.epochs) - 1
+        if not self.kept:
+            self.kept = {name: value.clone() for name, value in state.items()}
+        chosen = torch.from_numpy(better)
+        for name, value in state.items():
+            self.kept[name][chosen] = value[chosen]
+        self.ended |= epoch - self.best_epoch >= self.recipe.patience
+        return bool(self.ended.all())
+
+    def weights(self, state: State) -> State:
+        return self.kept or {name: value.detach().clone() for name, value in state.items()}
+
+
 def train(
     trainees: Sequence[Trainee],
     splits: Sequence[Split],
     runs: Sequence[Run],
     recipe: Recipe,
-    watch: Watch | None = None,
+    judge: Judge | None = None,
     progress: Progress | None = None,
     batched: bool = True,
 ) -> Trained:
     """Train run i as trainee i, batched if it can be.
 
     Args:
-        watch: called after each epoch with a function that predicts on ``"validation"``, for all runs.
+        judge: given a function that predicts on ``"validation"`` for all runs, says how good each is; greater is better.
         progress: called with the number of finished epochs.
         batched: False asks for the ordinary loop.
     """
+    why = "asked for"
+    stack: _Program | _Loop
+    if batched:
+        try:
+            stack = _Program(trainees, splits, runs, recipe)
+        except Exception as error:  # whatever keeps a step from being traced, the ordinary loop can still run it
+            batched, why = False, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     if not batched:
-        return train_one_by_one(trainees, splits, runs, recipe, watch, progress)
-    try:
-        program = _Program(trainees, splits, runs, recipe)
-    except Exception as error:  # whatever keeps a step from being traced, the ordinary loop can still run it
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        return train_one_by_one(trainees, splits, runs, recipe, watch, progress, reason)
-    return program.train(watch, progress)
+        stack = _Loop(trainees, splits, runs, recipe)
+    keeper = _Keeper(recipe, len(runs))
+    losses = np.full((len(runs), recipe.epochs), np.nan)
+    seconds, steps = 0.0, 0
+    for epoch in range(recipe.epochs):
+        started = time.perf_counter()
+        losses[:, epoch] = stack.train_epoch(epoch)
+        seconds += time.perf_counter() - started
+        steps += stack.steps_per_epoch
+        ended = False
+        if recipe.looks_at(epoch + 1):
+            values = judge(stack.predict) if judge is not None else np.zeros(len(runs))
+            ended = keeper.look(epoch + 1, values, stack.state())
+        if progress is not None:
+            progress(epoch + 1)
+        if ended:
+            break
+    return Trained(
+        template=stack.template,
+        state=keeper.weights(stack.state()),
+        losses=losses,
+        curve=np.stack(keeper.curve, 1),
+        curve_epochs=np.array(keeper.epochs),
+        best=keeper.best_place,
+        batched=batched,
+        seconds_per_step=seconds / max(steps * len(runs), 1),
+        why_not_batched="" if batched else why,
+    )
 
 
 class _Program:
@@ -113,9 +208,11 @@ class _Program:
     def __init__(self, trainees: Sequence[Trainee], splits: Sequence[Split], runs: Sequence[Run], recipe: Recipe):
         self.splits, self.runs, self.recipe = splits, runs, recipe
         self.rows = splits[0].train.features.shape[0]
+        self.steps_per_epoch = self.rows // recipe.batch_size
+        self.done = 0
         self.features = torch.cat([split.train.features for split in splits])
         self.target = torch.cat([split.train.target for split in splits])
-        self.template = copy.deepcopy(trainees[0])
+        self.template = copy.deepcopy(trainees[0]).train()
         stacked, self.buffers = stack_module_state(list(trainees))
         self.names = list(stacked)
         self.weights = [value.detach().clone(memory_format=torch.contiguous_format) for value in stacked.values()]
@@ -126,7 +223,10 @@ class _Program:
         self.moments = [torch.zeros_like(weight) for weight in self.weights], [torch.zeros_like(weight) for weight in self.weights]
         self.optimizer_steps = [torch.tensor(0.0) for _ in self.weights]
         first = self._batches(0)[0]
+        before = {name: value.clone() for name, value in self.buffers.items()}
         self.step = make_fx(self._make_gradient())(self.weights, *self._gather(first))
+        if any(not torch.equal(value, before[name]) for name, value in self.buffers.items()):
+            raise ValueError("the model keeps running statistics, which a recorded step would not update for each run")
 
     def _make_gradient(self) -> Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, list[Tensor]]]:
         def loss(member: State, buffers: State, rows: Tensor, labels: Tensor) -> Tensor:
@@ -151,30 +251,18 @@ class _Program:
         return torch.stack([orders[run.split] for run in self.runs], 1).flatten(1)
 
     def _gather(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (len(self.runs), -1)
-        features = self.features.index_select(0, batch)
-        return features.view(*shape, features.shape[1]), self.target.index_select(0, batch).view(shape)
+        features, target = self.features.index_select(0, batch), self.target.index_select(0, batch)
+        return features.unflatten(0, (len(self.runs), -1)), target.unflatten(0, (len(self.runs), -1))
 
     @torch.no_grad()
-    def train(self, watch: Watch | None, progress: Progress | None) -> Trained:
-        steps = self.rows // self.recipe.batch_size * self.recipe.epochs
-        done = 0
-        losses = np.zeros((len(self.runs), self.recipe.epochs))
-        for epoch in range(self.recipe.epochs):
-            total = self.weights[0].new_zeros(len(self.runs))
-            batches = self._batches(epoch)
-            for batch in batches:
-                loss, gradients = self.step(self.weights, *self._gather(batch))
-                factor = self.recipe.rate_factor(done, steps)
-                self._move(gradients, factor)
-                total += loss
-                done += 1
-            losses[:, epoch] = (total / len(batches)).numpy()
-            if watch is not None:
-                watch(lambda part: _predict(self.template, self._state(), stacked_features(self.splits, self.runs, part)))
-            if progress is not None:
-                progress(epoch + 1)
-        return Trained(self.template, {name: value.clone() for name, value in self._state().items()}, losses, batched=True)
+    def train_epoch(self, epoch: int) -> Array:
+        total = self.weights[0].new_zeros(len(self.runs))
+        for batch in self._batches(epoch):
+            loss, gradients = self.step(self.weights, *self._gather(batch))
+            self._move(gradients, self.recipe.rate_factor(self.done, self.steps_per_epoch * self.recipe.epochs))
+            self.done += 1
+            total += loss
+        return np.asarray((total / self.steps_per_epoch).numpy())
 
     def _move(self, gradients: list[Tensor], factor: float) -> None:
         # AdamW with rate 1 leaves its direction, the decay included; each run then moves along it by its own rate.
@@ -198,60 +286,56 @@ class _Program:
         for weight, direction, rate in zip(self.weights, self.directions, self.rates, strict=True):
             weight.addcmul_(direction, rate, value=factor)
 
-    def _state(self) -> State:
+    def state(self) -> State:
         return {**dict(zip(self.names, self.weights, strict=True)), **self.buffers}
 
-
-def stacked_features(splits: Sequence[Split], runs: Sequence[Run], part: str) -> Tensor:
-    """The features of a part, for each run (runs, rows, width)."""
-    return torch.stack([getattr(splits[run.split], part).features for run in runs])
+    def predict(self, part: str) -> Tensor:
+        return _predict(self.template, self.state(), stacked_features(self.splits, self.runs, part), batched=True)
 
 
-def train_one_by_one(
-    trainees: Sequence[Trainee],
-    splits: Sequence[Split],
-    runs: Sequence[Run],
-    recipe: Recipe,
-    watch: Watch | None = None,
-    progress: Progress | None = None,
-    why: str = "asked for",
-) -> Trained:
-    """The ordinary PyTorch loop over runs: for what cannot be batched, and to measure the batched program against.
+class _Loop:
+    """The ordinary PyTorch loop over runs: for what cannot be batched, and to measure the batched program against."""
 
-    All runs take an epoch in turn, so that ``watch`` sees them side by side as the batched program shows them.
-    """
-    trainees = [copy.deepcopy(trainee) for trainee in trainees]
-    optimizers = []
-    steps = splits[0].train.features.shape[0] // recipe.batch_size * recipe.epochs
-    for trainee, run in zip(trainees, runs, strict=True):
-        groups: list[dict[str, Any]] = [{"params": list(trainee.model.parameters()), "weight_decay": recipe.weight_decay}]
-        if own := list(trainee.objective.parameters()):
-            groups.append({"params": own, "weight_decay": 0.0})
-        optimizers.append(torch.optim.AdamW(groups, lr=run.learning_rate))
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: recipe.rate_factor(step, steps)) for o in optimizers]
-    losses = np.zeros((len(runs), recipe.epochs))
+    def __init__(self, trainees: Sequence[Trainee], splits: Sequence[Split], runs: Sequence[Run], recipe: Recipe):
+        self.splits, self.runs, self.recipe = splits, runs, recipe
+        self.rows = splits[0].train.features.shape[0]
+        self.steps_per_epoch = self.rows // recipe.batch_size
+        self.template = trainees[0]
+        self.trainees = [copy.deepcopy(trainee) for trainee in trainees]
+        steps = self.steps_per_epoch * recipe.epochs
+        self.optimizers = []
+        for trainee, run in zip(self.trainees, runs, strict=True):
+            groups: list[dict[str, Any]] = [{"params": list(trainee.model.parameters()), "weight_decay": recipe.weight_decay}]
+            if own := list(trainee.objective.parameters()):
+                groups.append({"params": own, "weight_decay": 0.0})
+            self.optimizers.append(torch.optim.AdamW(groups, lr=run.learning_rate))
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: recipe.rate_factor(step, steps))
+            for optimizer in self.optimizers
+        ]
 
-    def predict(part: str) -> Tensor:
-        with torch.no_grad():
-            return torch.stack([t(getattr(splits[r.split], part).features) for t, r in zip(trainees, runs, strict=True)])
-
-    for epoch in range(recipe.epochs):
-        for number, (trainee, run, optimizer, schedule) in enumerate(zip(trainees, runs, optimizers, schedules, strict=True)):
-            split = splits[run.split]
+    def train_epoch(self, epoch: int) -> Array:
+        losses = []
+        for trainee, run, optimizer, schedule in zip(self.trainees, self.runs, self.optimizers, self.schedules, strict=True):
+            split = self.splits[run.split]
+            trainee.train()
             total = 0.0
-            batches = batch_order(split.seed, epoch, split.train.features.shape[0], recipe.batch_size)
-            for batch in batches:
+            for batch in batch_order(split.seed, epoch, self.rows, self.recipe.batch_size):
                 optimizer.zero_grad()
                 loss = trainee(split.train.features[batch], split.train.target[batch])
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 total += loss.item()
-            losses[number, epoch] = total / len(batches)
-        if watch is not None:
-            watch(predict)
-        if progress is not None:
-            progress(epoch + 1)
-    parameters, buffers = stack_module_state(list(trainees))
-    state = {name: value.detach() for name, value in {**parameters, **buffers}.items()}
-    return Trained(trainees[0], state, losses, batched=False, why_not_batched=why)
+            losses.append(total / self.steps_per_epoch)
+        return np.array(losses)
+
+    def state(self) -> State:
+        parameters, buffers = stack_module_state(list(self.trainees))
+        return {name: value.detach() for name, value in {**parameters, **buffers}.items()}
+
+    def predict(self, part: str) -> Tensor:
+        with torch.no_grad():
+            return torch.stack(
+                [t.eval()(getattr(self.splits[r.split], part).features) for t, r in zip(self.trainees, self.runs, strict=True)]
+            )

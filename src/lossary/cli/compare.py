@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossary.arena import Comparison
-    from lossary.arena.run import Event
+    from lossary.arena.engine import Event
 
 
 def compare(
@@ -31,8 +31,11 @@ def compare(
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 60,
     batch_size: Annotated[int | None, typer.Option(help="Rows in a step; by default it follows the size of the data.")] = None,
-    model: Annotated[str, typer.Option(help="mlp or linear.")] = "mlp",
-    hidden: Annotated[int, typer.Option(help="Width of the hidden layer of the mlp.")] = 64,
+    patience: Annotated[int, typer.Option(help="End a run after so many epochs without improvement; 0 never does.")] = 0,
+    model: Annotated[str | None, typer.Option(help="mlp, linear, cnn (for images), or your own as module:factory.")] = None,
+    hidden: Annotated[int, typer.Option(help="Width of the mlp, or channels of the cnn.")] = 64,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Annotated[int, typer.Option(help="Processes of the local engine.")] = 1,
     out: Annotated[Path, typer.Option(help="The folder for the report and for finished work.")] = Path("lossary-results"),
     json_: Annotated[bool, typer.Option("--json", help="Print the result for programs on standard output.")] = False,
 ) -> None:
@@ -56,8 +59,11 @@ def compare(
                 learning_rates=learning_rate or None,
                 epochs=epochs,
                 batch_size=batch_size,
+                patience=patience,
                 model=model,
                 hidden=hidden,
+                engine=engine,
+                workers=workers,
                 store=out / "arena.sqlite",
                 tell=tell,
             )
