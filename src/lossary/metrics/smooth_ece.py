@@ -115,14 +115,16 @@ def _binned(confidence: Tensor, weights: Tensor) -> Tensor:
 def _spectrum(masses: Tensor) -> Tensor:
     """Fourier coefficients of the grid unfolded into a ring of 2 CELLS points, where reflection at 0 and 1 is going on."""
     halves = masses[1:-1] / 2
-    return torch.fft.rfft(torch.cat([masses[:1], halves, masses[-1:], halves.flip(0)]))
+    ring: Tensor = torch.fft.rfft(torch.cat([masses[:1], halves, masses[-1:], halves.flip(0)]))
+    return ring
 
 
 def _smoothed(spectrum: Tensor, width: float) -> Tensor:
     """The ring after smoothing. Its first CELLS + 1 points times 2 CELLS are the density on [0, 1]."""
     steps = torch.arange(CELLS + 1, dtype=spectrum.real.dtype, device=spectrum.device)
     decay = torch.exp((width * CELLS) ** 2 * (torch.cos(math.pi * steps / CELLS) - 1))
-    return torch.fft.irfft(spectrum * decay, n=2 * CELLS)
+    ring: Tensor = torch.fft.irfft(spectrum * decay, n=2 * CELLS)
+    return ring
 
 
 def _consistent_width(spectrum: Tensor) -> float:
