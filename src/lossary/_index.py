@@ -1,7 +1,8 @@
 """Write what can be known without torch: ``python -m lossary._index`` (``--check`` only says whether the files are current).
 
 The registry fills itself when the units are imported, which imports torch. The command line answers from a file made here,
-and so do editors and type checkers, for whom ``lossary.functional`` would otherwise have no members.
+and so do editors and type checkers, for whom ``lossary.functional`` would otherwise have no members. The search of the catalogue
+starts from a file that is made here as well.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lossary._registry import Spec, specs
+from lossary.catalogue._search import prepared
 
 PACKAGE = Path(__file__).parent
 COMMAND = "python -m lossary._index"
@@ -99,7 +101,23 @@ def contents() -> dict[Path, str]:
     return {
         PACKAGE / "catalogue" / "registry.json": f"[\n{records}\n]\n",
         PACKAGE / "functional.pyi": "\n".join(stub),
+        PACKAGE / "catalogue" / "search.json": _lines(prepared()),
     }
+
+
+def _lines(tables: dict[str, Any]) -> str:
+    """JSON with one line for each entry of each table, so that a change shows as what it is."""
+    parts = []
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            body = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in table.items())
+            parts.append(f"{json.dumps(name)}: {{\n{body}\n}}")
+        elif isinstance(table, list):
+            body = ",\n".join(map(json.dumps, table))
+            parts.append(f"{json.dumps(name)}: [\n{body}\n]")
+        else:
+            parts.append(f"{json.dumps(name)}: {json.dumps(table)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def stale() -> list[Path]:

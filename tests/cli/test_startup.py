@@ -18,9 +18,8 @@ try:
 finally:
     sys.stderr.write(" ".join(name for name in {LARGE} if name in sys.modules))
 """
-# The aim is 0.3 seconds. A machine that runs other things is slower than that at times, so the best of five counts, and the
-# bound leaves room for a processor of half the speed; importing torch alone takes longer than the bound.
-SECONDS = 0.9
+# What the project promises. A machine that runs other things is slower than that at times, so the best of up to eight runs counts.
+SECONDS = 0.3
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +37,7 @@ def test_nothing_large_is_imported(command: list[str]) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_the_answer_comes_at_once(command: list[str]) -> None:
     best = float("inf")
-    for _ in range(5):
+    for _ in range(8):
         start = time.perf_counter()
         assert _run("-m", "lossary", *command).returncode == 0
         best = min(best, time.perf_counter() - start)

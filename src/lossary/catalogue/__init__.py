@@ -1,9 +1,13 @@
 """The catalogue: what each paper proposes, what it provides here, and a search by meaning. Nothing in it needs torch."""
 
-from lossary.catalogue._docs import Docs, docs_of
+from typing import TYPE_CHECKING, Any
+
 from lossary.catalogue._records import STATUSES, Paper, entry, load, papers_providing
 from lossary.catalogue._search import Found, Match, find, search
 from lossary.catalogue._units import FAMILIES, KINDS, Parameter, Unit, known_family, list_units, others, units
+
+if TYPE_CHECKING:
+    from lossary.catalogue._docs import Docs, docs_of
 
 __all__ = [
     "FAMILIES",
@@ -26,3 +30,11 @@ __all__ = [
     "search",
     "units",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Docs", "docs_of"):  # only showing an entry needs them, and every command would wait for their import
+        from lossary.catalogue import _docs
+
+        return getattr(_docs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,12 @@
 """Search by meaning, offline: SQLite's full-text index finds the words, a hand-made vocabulary finds the same idea in other words.
 
-A query is compared with every record in two ways. Its words and pairs of words are looked up as they are (stemmed, ranked by
-BM25, a symptom counting for more than a note). And the ideas in it ("fp16", "mixed precision", "NaN": one idea) are looked up
-by all the ways people say them. Both are in the answer's ``because``, so that nobody has to trust the order blindly.
+A query is compared with every record in four ways. Its words and pairs of words are looked up as they are (stemmed, ranked by
+BM25, a symptom counting for more than a note). The ideas in it ("fp16", "mixed precision", "NaN": one idea) are looked up by all
+the ways people say them. Ideas that it only hints at, sharing words with some of those ways, count for less. And a record lends a
+part of its score to those that are most like it. Words, sentences and ideas in common are in the answer's ``because``, so that
+nobody has to trust the order blindly.
+
+What does not depend on the query is in ``search.json``, made by ``python -m lossary._index`` from the records and the vocabulary.
 """
 
 import difflib
@@ -16,19 +20,30 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lossary.catalogue._records import Paper, load
 from lossary.errors import InvalidValueError
 
-_VOCABULARY = Path(__file__).with_name("vocabulary.json")
+VOCABULARY = Path(__file__).with_name("vocabulary.json")
+FILE = Path(__file__).with_name("search.json")
 # How much a word counts in each column of the index.
 _WEIGHTS = {"names": 3.0, "title": 2.5, "summary": 1.5, "symptoms": 3.0, "techniques": 2.5, "tasks": 2.0, "data": 0.7, "note": 0.7}
 _SHOWN = ("symptoms", "techniques", "tasks", "data")
-_IDEA_WEIGHT = 4.5  # of an idea that both the query and the record express, against 1 for a word in common
+# Chosen by cross-validation over the questions in tests/catalogue; the result changes little in a wide range around them.
+_IDEA_WEIGHT = 3.0  # of an idea that both the query and the record express, against 1 for a word in common
+_HINT_WEIGHT = 1.2  # of an idea that the query hints at, before its own share
+_HINT_SATURATION = 8.0  # the BM25 score at which a hint has half of that weight
+_HINTS = 4  # ideas hinted at that are looked up
 _PAIR_WEIGHT = 0.3  # of two words standing side by side in both, beyond what each counts alone
-_SATURATION = 24.0  # the BM25 score at which a record has half of a weight: saying it often adds little
-_EXPRESSED = 0.15  # the share from which a record is said to express an idea
+_SATURATION = 12.0  # the BM25 score at which a record has half of a weight: saying it often adds little
+_EXPRESSED = 0.25  # the share from which a record is said to express an idea
+_LENT = 0.2  # of its score to a record that is the same, less to one that is less alike
+_LENDERS = 10  # the best records, which lend
+_ALIKE = 5  # records that each lends to
+_HERE = 0.03  # how much worse an entry may fit that can be used now, and still come before one that cannot
 _APART = 2  # words that may stand between those of one phrase
+_PREFIX = 3  # letters that all forms of a word share
 _LONGEST = 64  # distinct words of a query that are looked at
 _SEPARATOR = " zqz "  # stands between the symptoms of a record; it has to survive normalisation
 
@@ -106,60 +121,81 @@ def _any_of(phrases: Iterable[str]) -> str:
     return " OR ".join(f"NEAR({' '.join(map(_quoted, words))}, {_APART})" for words in groups if words)
 
 
+def prepared() -> dict[str, Any]:
+    """What ``search.json`` holds: the records and the vocabulary normalised, and for each record those that are most like it."""
+    vocabulary = json.loads(VOCABULARY.read_text(encoding="utf-8"))
+    said = iter(_normal(phrase for phrases in vocabulary["concepts"].values() for phrase in phrases))
+    concepts = {name: list(itertools.islice(said, len(phrases))) for name, phrases in vocabulary["concepts"].items()}
+    cells = _normal(text for paper in load() for text in _row(paper))
+    found: dict[str, Any] = {
+        "stopwords": vocabulary["stopwords"],
+        "concepts": concepts,
+        "records": [cells[start : start + len(_WEIGHTS)] for start in range(0, len(cells), len(_WEIGHTS))],
+        "alike": [],
+    }
+    return {**found, "alike": _Index(load(), found).alike_by_words()}
+
+
+def _row(paper: Paper) -> list[str]:
+    """A record's texts, one for each column of the index."""
+    names = [paper.key, *(name for names in paper.provides.values() for name in names)]
+    fields: dict[str, Iterable[str]] = {
+        "names": [" ".join(names).replace("_", " ")],
+        "title": [paper.title],
+        "summary": [paper.summary],
+        "note": [paper.note],
+    }
+    for column in _SHOWN:
+        fields[column] = getattr(paper, column)
+    return [_SEPARATOR.join(fields[column]) for column in _WEIGHTS]
+
+
 @functools.cache
 def _index() -> "_Index":
-    return _Index(load())
+    return _Index(load(), json.loads(FILE.read_text(encoding="utf-8")))
 
 
 class _Index:
     """The records in an in-memory full-text index; making it takes a few milliseconds."""
 
-    def __init__(self, papers: tuple[Paper, ...]):
-        vocabulary = json.loads(_VOCABULARY.read_text(encoding="utf-8"))
+    def __init__(self, papers: tuple[Paper, ...], ready: dict[str, Any]):
         self.papers = papers
-        self.stopwords = frozenset(vocabulary["stopwords"].split())
-        said = iter(_normal(phrase for phrases in vocabulary["concepts"].values() for phrase in phrases))
-        self.concepts = {name: list(itertools.islice(said, len(phrases))) for name, phrases in vocabulary["concepts"].items()}
+        self.stopwords = frozenset(ready["stopwords"].split())
+        self.concepts: dict[str, list[str]] = ready["concepts"]
+        self.names = list(self.concepts)
+        self.rows: list[list[str]] = ready["records"]
+        self.alike: list[list[tuple[int, float]]] = ready["alike"]
         self.db = sqlite3.connect(":memory:", check_same_thread=False)
-        columns = ", ".join(_WEIGHTS)
-        self.db.execute(f"CREATE VIRTUAL TABLE records USING fts5({columns}, tokenize='porter ascii')")
+        self.db.execute(f"CREATE VIRTUAL TABLE records USING fts5({', '.join(_WEIGHTS)}, tokenize='porter ascii')")
+        self.db.execute("CREATE VIRTUAL TABLE concepts USING fts5(text, tokenize='porter ascii')")
         self.db.execute("CREATE VIRTUAL TABLE asked USING fts5(text, tokenize='porter ascii')")
-        self.db.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(records, row)")
-        cells = _normal(text for paper in papers for text in self._row(paper))
-        rows = [(number, *cells[len(_WEIGHTS) * number : len(_WEIGHTS) * (number + 1)]) for number in range(len(papers))]
         marks = ", ".join("?" * (len(_WEIGHTS) + 1))
-        self.db.executemany(f"INSERT INTO records(rowid, {columns}) VALUES ({marks})", rows)
-        self.plain_words = frozenset(word for row in rows for text in row[1:] for word in str(text).split())
-        self.said_words = frozenset(word for said in self.concepts.values() for phrase in said for word in phrase.split())
-
-    @staticmethod
-    def _row(paper: Paper) -> list[str]:
-        names = [paper.key, *(name for names in paper.provides.values() for name in names)]
-        fields: dict[str, Iterable[str]] = {
-            "names": [" ".join(names).replace("_", " ")],
-            "title": [paper.title],
-            "summary": [paper.summary],
-            "note": [paper.note],
-        }
-        for column in _SHOWN:
-            fields[column] = getattr(paper, column)
-        return [_SEPARATOR.join(fields[column]) for column in _WEIGHTS]
+        rows = [(number, *cells) for number, cells in enumerate(self.rows)]
+        self.db.executemany(f"INSERT INTO records(rowid, {', '.join(_WEIGHTS)}) VALUES ({marks})", rows)
+        said = [(number, _SEPARATOR.join(phrases)) for number, phrases in enumerate(self.concepts.values())]
+        self.db.executemany("INSERT INTO concepts(rowid, text) VALUES (?, ?)", said)
 
     def correct(self, words: Iterable[str]) -> dict[str, str]:
         """Words that nothing here knows, and the nearest word that something does."""
-        known = self.plain_words | self.said_words
         wrong = {}
         for word in words:
-            if len(word) < 4 or word in known or word in self.stopwords or self._count(word) or any(c.isdigit() for c in word):
+            if len(word) < 4 or word in self.stopwords or any(c.isdigit() for c in word) or self._occurs(word):
                 continue
-            near = difflib.get_close_matches(word, [k for k in known if abs(len(k) - len(word)) < 3], n=1, cutoff=0.8)
+            near = difflib.get_close_matches(word, [k for k in self.known if abs(len(k) - len(word)) < 3], n=1, cutoff=0.8)
             if near:
                 wrong[word] = near[0]
         return wrong
 
-    def _count(self, word: str) -> int:
-        """In how many records a word occurs, in any of its forms."""
-        return int(self.db.execute("SELECT count(*) FROM records WHERE records MATCH ?", (f'"{word}"',)).fetchone()[0])
+    @functools.cached_property
+    def known(self) -> list[str]:
+        """Every word of the records and of the vocabulary."""
+        texts = itertools.chain(*self.rows, *self.concepts.values())
+        return sorted({word for text in texts for word in text.split()})
+
+    def _occurs(self, word: str) -> bool:
+        """Whether a word occurs in a record or a concept, in any of its forms."""
+        counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE {table} MATCH :word)" for table in ("records", "concepts"))
+        return bool(self.db.execute(f"SELECT {counts}", {"word": _quoted(word)}).fetchone()[0])
 
     def _scores(self, phrases: Iterable[str]) -> dict[int, float]:
         """BM25 of the records that hold any of the phrases; each phrase is quoted, so no sign in it can mean anything."""
@@ -170,14 +206,47 @@ class _Index:
         rows = self.db.execute(f"SELECT rowid, -bm25(records, {weights}) FROM records WHERE records MATCH ?", (wanted,))
         return dict(rows.fetchall())
 
+    def _shares(self, phrases: Iterable[str]) -> dict[int, float]:
+        """How much each record has of what is looked for, from 0 to 1, less of it if many records have it."""
+        hits = self._scores(phrases)
+        rarity = max(math.log(len(self.papers) / (1 + len(hits))), 0.1) / math.log(len(self.papers))
+        return {row: rarity * score / (score + _SATURATION) for row, score in hits.items()}
+
     def ideas(self, text: str) -> list[str]:
         """The concepts of the vocabulary that a text expresses, in any of their wordings."""
         self.db.execute("DELETE FROM asked")
         self.db.execute("INSERT INTO asked(text) VALUES (?)", (text,))
+        begun = {word[:_PREFIX] for word in text.split()}
+        starts = tuple(begun)
         found = []
-        for name, said in self.concepts.items():
-            if self.db.execute("SELECT 1 FROM asked WHERE asked MATCH ?", (_any_of(said),)).fetchone():
+        for name, phrases in self.concepts.items():
+            near = [phrase for phrase in phrases if phrase.startswith(starts)]
+            near = [phrase for phrase in near if all(word[:_PREFIX] in begun for word in phrase.split())]
+            if near and self.db.execute("SELECT 1 FROM asked WHERE asked MATCH ?", (_any_of(near),)).fetchone():
                 found.append(name)
+        return found
+
+    def hints(self, words: Iterable[str]) -> dict[str, float]:
+        """The concepts that share most words with a text, and their weights."""
+        sql = "SELECT rowid, -bm25(concepts) AS score FROM concepts WHERE concepts MATCH ? ORDER BY score DESC, rowid LIMIT ?"
+        rows = self.db.execute(sql, (_any_of(words), _HINTS)).fetchall()
+        return {self.names[row]: _HINT_WEIGHT * score / (score + _HINT_SATURATION) for row, score in rows}
+
+    def alike_by_words(self) -> list[list[tuple[int, float]]]:
+        """For each record those that share most of its words, and how much, against what it shares with itself."""
+        found = []
+        shares: dict[str, dict[int, float]] = {}
+        own = [list(_WEIGHTS).index(column) for column in ("symptoms", "techniques", "tasks")]
+        for row, cells in enumerate(self.rows):
+            total: dict[int, float] = {}
+            for word in dict.fromkeys(word for column in own for word in cells[column].split()):
+                if word not in self.stopwords and word != _SEPARATOR.strip():
+                    if word not in shares:
+                        shares[word] = self._shares([word])
+                    for other, share in shares[word].items():
+                        total[other] = total.get(other, 0.0) + share
+            best = sorted((other for other in total if other != row), key=lambda other: (-round(total[other], 6), other))
+            found.append([(other, round(total[other] / total[row], 2)) for other in best[:_ALIKE]])
         return found
 
     def rank(self, text: str, limit: int) -> list[Match]:
@@ -189,28 +258,34 @@ class _Index:
             *((1.0, [word], None) for word in words),
             *((_PAIR_WEIGHT, [pair], None) for pair in dict.fromkeys(pairs)),
             *((_IDEA_WEIGHT, self.concepts[idea], idea) for idea in ideas),
+            *((weight, self.concepts[idea], None) for idea, weight in self.hints(words).items() if idea not in ideas),
         ]
         total: dict[int, float] = {}
         shared: dict[int, list[str]] = {}
         for weight, phrases, idea in weighed:
-            hits = self._scores(phrases)
-            rarity = max(math.log(len(self.papers) / (1 + len(hits))), 0.1) / math.log(len(self.papers))
-            for row, score in hits.items():
-                share = score / (score + _SATURATION)
-                total[row] = total.get(row, 0.0) + weight * rarity * share
-                if idea and share > _EXPRESSED:
+            shares = self._shares(phrases)
+            least = _EXPRESSED * max(shares.values(), default=0.0)
+            for row, share in shares.items():
+                total[row] = total.get(row, 0.0) + weight * share
+                if idea and share > least:
                     shared.setdefault(row, []).append(idea)
+        for row, score in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:_LENDERS]:
+            for other, likeness in self.alike[row]:
+                total[other] = total.get(other, 0.0) + _LENT * likeness * score
+        for row in total:
+            if self.papers[row].units:
+                total[row] *= 1 + _HERE
         best = sorted(total, key=lambda row: (-total[row], row))[:limit]
         top = total[best[0]] if best else 1.0
-        wordings = [*words, *(phrase for idea in ideas for phrase in self.concepts[idea])]
+        wordings = [phrase for idea in ideas for phrase in self.concepts[idea]]
         return [
-            Match(self.papers[row], round(total[row] / top, 3), self._because(row, wordings), tuple(shared.get(row, ())))
+            Match(self.papers[row], round(total[row] / top, 3), self._because(row, words, wordings), tuple(shared.get(row, ())))
             for row in best
         ]
 
-    def _because(self, row: int, wordings: list[str]) -> tuple[str, ...]:
-        """The record's own symptoms, techniques, tasks and data that hold what was asked for."""
-        wanted = _any_of(dict.fromkeys(wordings))
+    def _because(self, row: int, words: list[str], wordings: list[str]) -> tuple[str, ...]:
+        """The record's own symptoms, techniques, tasks and data that hold what was asked for, in the same words first."""
+        wanted = _any_of(dict.fromkeys([*words, *wordings]))
         marked = ", ".join(f"highlight(records, {list(_WEIGHTS).index(column)}, '<', '>')" for column in _SHOWN)
         sql = f"SELECT {marked} FROM records WHERE records MATCH ? AND rowid = ?"
         for texts in self.db.execute(sql, (wanted, row)):
@@ -218,6 +293,7 @@ class _Index:
             for column, text in zip(_SHOWN, texts, strict=True):
                 for own, part in zip(getattr(self.papers[row], column), text.split(_SEPARATOR), strict=True):
                     if "<" in part:
-                        found.append((column in ("symptoms", "techniques"), part.count("<"), own))
-            return tuple(own for *_, own in sorted(found, key=lambda each: each[:2], reverse=True))[:4]
+                        same = len(set(words).intersection(re.findall(r"\w+", part)))
+                        found.append((column in ("symptoms", "techniques"), same, part.count("<"), own))
+            return tuple(own for *_, own in sorted(found, key=lambda each: each[:3], reverse=True))[:4]
         return ()

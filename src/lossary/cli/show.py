@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lossary.catalogue import Paper, Unit, docs_of, entry, papers_providing, units
+from lossary import catalogue
+from lossary.catalogue import Paper, Unit, entry, papers_providing, units
 from lossary.cli._output import STATUS_STYLES, labelled, styled, to_copy, wrapped, write, write_json
 from lossary.errors import UnknownNameError
 
@@ -38,7 +39,7 @@ def _record(name: str) -> Paper:
 
 
 def _unit_text(unit: Unit) -> list[str]:
-    docs = docs_of(unit)
+    docs = catalogue.docs_of(unit)
     lines = [
         f"{styled(unit.name, 'bold')}  {styled(f'{unit.kind}, {unit.family}', 'dim')}",
         *wrapped(docs.summary or unit.summary),
@@ -119,7 +120,7 @@ def _paper_dict(paper: Paper) -> dict[str, object]:
 
 
 def _unit_dict(unit: Unit) -> dict[str, object]:
-    docs = docs_of(unit)
+    docs = catalogue.docs_of(unit)
     described = {
         **asdict(unit),
         "title": docs.summary or unit.summary,
