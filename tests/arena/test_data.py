@@ -42,7 +42,7 @@ def people(path: Path) -> Path:
 def test_a_csv_of_mixed_columns_with_gaps(tmp_path: Path) -> None:
     data = load(people(tmp_path / "people.csv"), target="churn")
     assert data.classes == ("no", "yes")
-    assert data.numbers.shape == (60, 2)  # age and the date
+    assert data.columns == ("age", "since.day", "since.weekday", "since.seconds", "city", "member")
     assert data.words.shape == (60, 2)  # city and member
     assert data.notes == ("the column empty is empty and was left out",)
     split = make_splits(data, (0,), 0.2, 0.2)[0]

@@ -1,6 +1,7 @@
-"""Real data for a comparison: scikit-learn's own sets, CSV and Parquet files, and arrays."""
+"""Real data for a comparison: scikit-learn's own sets, files of tables and arrays, folders of images, and what is in memory."""
 
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 from sklearn import datasets
+from torch.utils.data import Dataset
 
 from lossary._registry import suggestion
-from lossary.arena.tasks import KINDS, Kind, Task
-from lossary.errors import DataError, UnknownNameError
+from lossary.arena._arrays import as_images, group_codes, plain_target
+from lossary.arena._columns import check_columns, find_features, target_values
+from lossary.arena._dataset import read_dataset
+from lossary.arena._images import read_folder
+from lossary.arena._leaks import leak_notes
+from lossary.arena._read import FORMATS, chosen_rows, read_table, sample_note
+from lossary.arena._targets import encode, flags
+from lossary.arena.tasks import KINDS, Task
+from lossary.errors import DataError, InvalidValueError, UnknownNameError
 
 Array = NDArray[Any]
 BUILT_IN = {
@@ -26,22 +33,27 @@ BUILT_IN = {
     "iris": datasets.load_iris,
     "diabetes": datasets.load_diabetes,
 }
-MOST_CLASSES_OF_NUMBERS = 20  # an integer column with more distinct values than this is a quantity, not a label
+FEWEST_ROWS = 20
+MAX_ROWS = 200_000
+_FEATURES, _TARGETS = ("features", "X", "x"), ("target", "y", "labels")  # what arrays in an NPZ file are called
 
 
 @dataclass(frozen=True)
 class Data:
-    """A table ready to be split: numbers (with NaN where missing), words (with None), and the encoded target."""
+    """Rows ready to be split: numbers (with NaN where missing) and words (with None), or images; and the encoded target."""
 
     name: str
     numbers: Array  # (rows, numeric columns) float64
     words: Array  # (rows, other columns) object
     columns: tuple[str, ...]
-    target: Array  # (rows,) int64 classes or float64 values
+    target: Array  # (rows,) int64 classes or float64 values, or (rows, labels) float64 zeros and ones
     target_name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # the names of the classes, or of the labels
     task: Task
     notes: tuple[str, ...] = ()
+    images: Array | None = None  # (rows, channels, height, width) float32; then there are no numbers and no words
+    groups: Array | None = None  # (rows,) int64: rows of one group stay in one part
+    group_name: str = ""
 
     @property
     def rows(self) -> int:
@@ -51,93 +63,168 @@ class Data:
     def fingerprint(self) -> str:
         """Changes when any value that training can see changes."""
         digest = hashlib.sha256()
-        digest.update(np.ascontiguousarray(self.numbers).tobytes())
+        for array in (self.numbers, self.target, self.images, self.groups):
+            if array is not None:
+                digest.update(repr((array.shape, array.dtype.str)).encode())
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         digest.update("\x1f".join(repr(word) for word in self.words.ravel()).encode())
-        digest.update(np.ascontiguousarray(self.target).tobytes())
-        digest.update(repr((self.columns, self.target_name, self.classes, self.task)).encode())
+        digest.update(repr((self.columns, self.target_name, self.classes, self.task, self.groups is None)).encode())
         return digest.hexdigest()[:16]
 
 
-def load(source: str | Path, target: str | None = None, task: str | None = None) -> Data:
-    """Read a data set by name or path; ``target`` names the column to predict in a file."""
+def load(
+    source: str | Path | Dataset[Any],
+    target: str | Sequence[str] | None = None,
+    task: str | None = None,
+    *,
+    group: str | None = None,
+    max_rows: int = MAX_ROWS,
+    image_size: int = 32,
+) -> Data:
+    """Read a data set by name or path, or from a ``torch.utils.data.Dataset`` of (x, y).
+
+    Args:
+        source: a built-in name, a .csv, .parquet, .arrow, .feather or .npz file, a folder with one sub-folder of images for each
+            class, or a data set of PyTorch.
+        target: the column (or array) to predict; several, as a list or ``"a,b"``, for a multilabel task.
+        task: the kind of task, where it is not what the target looks like.
+        group: the column (or array) whose equal values must stay in one part, such as a patient; it is no feature.
+        max_rows: of more rows than this, a random sample of so many is used.
+        image_size: the side length to which image files and Pillow images are brought.
+    """
     if task is not None and task not in KINDS:
         raise UnknownNameError(f"there is no task {task!r}{suggestion(task, KINDS)} (there are {', '.join(KINDS)})")
-    name = str(source)
+    if max_rows < FEWEST_ROWS:
+        raise InvalidValueError(f"max_rows must be at least {FEWEST_ROWS}, got {max_rows}")
+    if isinstance(source, Dataset):
+        name = type(source).__name__
+        _refuse(name, target, group)
+        features, labels, rows = read_dataset(name, source, image_size, max_rows)
+        names = getattr(source, "classes", None)
+        return _from_read(name, features, labels, task, rows, names if isinstance(names, (list, tuple)) else None)
+    name, path = str(source), Path(source)
     if name in BUILT_IN:
-        if target is not None:
-            raise DataError(f"{name} has its own target, so --target cannot be given")
+        _refuse(name, target, group)
         bunch = BUILT_IN[name]()
         return from_arrays(name, bunch.data, bunch.target, columns=bunch.feature_names, task=task)
-    path = Path(source)
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise UnknownNameError(
-            f"there is no data set named {name!r}{suggestion(name, BUILT_IN)}"
-            f" (there are {', '.join(BUILT_IN)}, and any .csv or .parquet file with --target)"
-        )
-    return _from_table(path.stem, _read(path), target, task)
+    if path.is_dir():
+        _refuse(name, target, group)
+        features, labels, rows = read_folder(path, image_size, max_rows)
+        return _from_read(path.resolve().name, features, labels, task, rows)
+    if path.suffix.lower() == ".npz":
+        return _from_npz(path, target, task, group, max_rows)
+    if path.suffix.lower() in FORMATS:
+        table, rows = read_table(path, max_rows)
+        return _from_table(path.stem, table, target, task, group, sample_note(table.num_rows, rows))
+    raise UnknownNameError(
+        f"there is no data set named {name!r}{suggestion(name, BUILT_IN)} (there are {', '.join(BUILT_IN)}, any folder of images,"
+        f" and any .csv, .parquet, .arrow, .feather or .npz file with --target)"
+    )
 
 
-def _read(path: Path) -> pa.Table:
+def _refuse(name: str, target: object, group: object) -> None:
+    for option, given in (("target", target), ("group", group)):
+        if given is not None:
+            reason = "has its own target" if option == "target" else "names no groups"
+            raise DataError(f"{name} {reason}, so --{option} cannot be given")
+
+
+def _from_read(
+    name: str, features: Array, target: Array, task: str | None, rows: int, class_names: Sequence[str] | None = None
+) -> Data:
+    if features.ndim == 4:
+        features = np.moveaxis(features, 1, 3)
+    notes = sample_note(len(target), rows)
+    return from_arrays(name, features, target, task=task, class_names=class_names, notes=notes)
+
+
+def _from_npz(path: Path, target: str | Sequence[str] | None, task: str | None, group: str | None, max_rows: int) -> Data:
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     try:
-        if path.suffix.lower() == ".csv":
-            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
-        else:
-            table = pyarrow.parquet.read_table(path)
-        not_text = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}") from error
-    if not_text:
-        raise DataError(f"{path}: the column {not_text[0]!r} is not text in UTF-8; save the file in that encoding")
-    return table
+        raise DataError(f"{path} cannot be read as NPZ: {reason}") from error
+
+    def find(names: Sequence[str], what: str) -> Array:
+        for name in names:
+            if name in arrays:
+                return arrays[name]
+        raise DataError(f"{path} has no array of {what} named {' or '.join(names)} (it has {', '.join(arrays) or 'none'})")
+
+    if target is not None and not isinstance(target, str):
+        raise DataError(f"{path}: --target must name one array, which can have several columns, got {list(target)}")
+    features, found = find(_FEATURES, "features"), find(_TARGETS if target is None else (target,), "targets")
+    groups = None if group is None else find((group,), "groups")
+    lengths = {array.shape[:1] for array in (features, found, groups) if array is not None}
+    if len(lengths) > 1 or () in lengths:
+        raise DataError(f"{path}: features, target and groups must have as many rows as each other")
+    kept = chosen_rows(len(found), max_rows)
+    return from_arrays(
+        path.stem,
+        features[kept],
+        found[kept],
+        target_name=target or "target",
+        task=task,
+        notes=sample_note(len(kept), len(found)),
+        groups=None if groups is None else groups[kept],
+        group_name=group or "",
+    )
 
 
-def _from_table(name: str, table: pa.Table, target: str | None, task: str | None) -> Data:
-    columns = table.column_names
+def _from_table(
+    name: str, table: pa.Table, target: str | Sequence[str] | None, task: str | None, group: str | None, notes: tuple[str, ...]
+) -> Data:
     if target is None:
-        raise DataError(f"--target must name the column of {name} to predict, one of {', '.join(columns)}")
-    if target not in columns:
-        raise DataError(f"{name} has no column {target!r}{suggestion(target, columns)} (it has {', '.join(columns)})")
-    if len(set(columns)) < len(columns):
-        twice = sorted({column for column in columns if columns.count(column) > 1})
-        raise DataError(f"{name} has the column {twice[0]!r} more than once")
-    notes = []
-    known = pc.is_valid(table[target])
-    missing = table.num_rows - int(pc.sum(known).as_py() or 0)
-    if missing:
-        table = table.filter(known)
-        notes.append(f"{missing} rows without a target were left out")
-    numbers, words, number_names, word_names = [], [], [], []
-    for column in columns:
-        if column == target:
-            continue
-        values = table[column]
-        if pa.types.is_temporal(values.type):
-            values = values.cast(pa.timestamp("s")).cast(pa.int64())
-        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-            numbers.append(values.cast(pa.float64()).to_numpy())
-            number_names.append(column)
-        elif pa.types.is_null(values.type):
-            notes.append(f"the column {column} is empty and was left out")
-        elif pa.types.is_nested(values.type):
-            raise DataError(
-                f"{name}: the column {column} holds {values.type}, only numbers, text, dates and true/false can be used"
-            )
-        else:
-            words.append(np.array(values.cast(pa.string()).to_pylist(), dtype=object))
-            word_names.append(column)
+        raise DataError(f"--target must name the column of {name} to predict, one of {', '.join(table.column_names)}")
+    targets = _names(target, table)
+    check_columns(name, table, [*targets, *([] if group is None else [group])])
+    if group in targets:
+        raise DataError(f"{name}: the column {group!r} cannot be the target and the group")
+    for column, what in [*((column, "a target") for column in targets), *([] if group is None else [(group, f"a {group}")])]:
+        known = pc.is_valid(table[column])
+        missing = table.num_rows - int(pc.sum(known).as_py() or 0)
+        if missing:
+            table = table.filter(known)
+            notes = (*notes, f"{missing} rows without {what} were left out")
+    _check_rows(name, table.num_rows)
+    features = find_features(name, table, {*targets, *([] if group is None else [group])})
+    values = [target_values(name, column, table[column]) for column in targets]
+    if len(targets) > 1:
+        values = [flags(name, column, one) for column, one in zip(targets, values, strict=True)]
+    empty = np.empty((table.num_rows, 0))
     return from_arrays(
         name,
-        np.stack(numbers, 1) if numbers else np.empty((table.num_rows, 0)),
-        np.array(table[target].to_pylist()),
-        words=np.stack(words, 1) if words else None,
-        columns=[*number_names, *word_names],
-        target_name=target,
+        np.stack(list(features.numbers.values()), 1) if features.numbers else empty,
+        values[0] if len(values) == 1 else np.stack(values, axis=1),
+        words=np.stack(list(features.words.values()), 1) if features.words else None,
+        columns=[*features.numbers, *features.words],
+        target_name=", ".join(targets),
+        class_names=targets if len(targets) > 1 else None,
         task=task,
-        notes=tuple(notes),
+        notes=(*notes, *features.notes),
+        groups=None if group is None else np.array([str(value) for value in table[group].to_pylist()]),
+        group_name=group or "",
     )
+
+
+def _names(target: str | Sequence[str], table: pa.Table) -> list[str]:
+    if not isinstance(target, str):
+        names = list(target)
+    elif target in table.column_names:  # a name may have a comma in it
+        names = [target]
+    else:
+        names = [name.strip() for name in target.split(",")]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"--target must name different columns, got {', '.join(names) or 'none'}")
+    return names
+
+
+def _check_rows(name: str, rows: int) -> None:
+    if rows < FEWEST_ROWS:
+        raise DataError(f"{name} has {rows} rows with a target; a comparison needs at least {FEWEST_ROWS}")
 
 
 def from_arrays(
@@ -148,59 +235,49 @@ def from_arrays(
     words: Array | None = None,
     columns: Sequence[str] | None = None,
     target_name: str = "target",
+    class_names: Sequence[str] | None = None,
     task: str | None = None,
     notes: tuple[str, ...] = (),
+    groups: Array | None = None,
+    group_name: str = "",
 ) -> Data:
-    """Data from arrays in memory: features (rows, columns) and a target (rows,)."""
-    numbers = np.asarray(numbers, dtype=np.float64)
-    target = np.asarray(target)
-    if numbers.ndim != 2 or target.ndim != 1 or len(numbers) != len(target):
+    """Data from arrays in memory.
+
+    Args:
+        name: what to call the data set.
+        numbers: features (rows, columns), or images (rows, height, width) or (rows, height, width, channels).
+        target: (rows,), or (rows, labels) of zeros and ones.
+        words: further features that are text (rows, columns), with None where missing.
+        columns: the names of the features, those of ``words`` last.
+        target_name: what to call the target.
+        class_names: of the labels, or of classes that are numbered from 0.
+        task: the kind of task, where it is not what the target looks like.
+        notes: what a reader of the report should know.
+        groups: (rows,) values of which equal ones stay in one part.
+        group_name: what to call a group.
+    """
+    numbers, target = np.asarray(numbers), plain_target(name, np.asarray(target))
+    if numbers.ndim not in (2, 3, 4) or target.ndim not in (1, 2) or len(numbers) != len(target):
         raise DataError(f"{name}: features must be (rows, columns) and the target (rows,), got {numbers.shape} and {target.shape}")
-    if len(target) < 20:
-        raise DataError(f"{name} has {len(target)} rows with a target; a comparison needs at least 20")
-    words = np.empty((len(target), 0), dtype=object) if words is None else words
-    if numbers.shape[1] + words.shape[1] == 0:
-        raise DataError(f"{name} has no column besides the target {target_name!r}")
+    if numbers.dtype.kind not in "biufO":
+        raise DataError(f"{name}: features must be numbers, got {numbers.dtype}")
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    _check_rows(name, len(target))
+    images = as_images(name, numbers) if numbers.ndim > 2 else None
+    try:
+        numbers = np.empty((len(target), 0)) if images is not None else np.asarray(numbers, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name}: features must be numbers; text goes into words") from None
+    words = np.empty((len(target), 0), dtype=object) if words is None else np.asarray(words, dtype=object)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-    kind = _kind(target) if task is None else task
-    labels: tuple[str, ...] = ()
-    encoded: Array
-    if kind == "regression":
-        if target.dtype.kind not in "iufb":
-            raise DataError(f"{name}: regression needs numbers in {target_name!r}, got {target[0]!r}")
-        encoded = target.astype(np.float64)
-        finite = np.isfinite(encoded)
-        if not finite.all():
-            raise DataError(f"{name}: {int((~finite).sum())} values of the target {target_name!r} are not finite numbers")
-        if np.ptp(encoded) == 0:
-            raise DataError(f"{name}: the target {target_name!r} has the same value in every row")
-        found = Task("regression")
-    else:
-        values, codes, counts = np.unique(target, return_inverse=True, return_counts=True)
-        found = _class_task(name, target_name, values, counts, kind)
-        labels = tuple(str(value) for value in values)
-        encoded = codes.astype(np.int64)
+    encoded, classes, found = encode(name, target_name, target, task, class_names)
+    if images is None and numbers.shape[1] + words.shape[1] == 0:
+        raise DataError(f"{name} has no column besides the target {target_name!r} that can be used")
     names = [f"x{i}" for i in range(numbers.shape[1] + words.shape[1])] if columns is None else columns
-    return Data(name, numbers, words, tuple(names), encoded, target_name, labels, found, notes)
-
-
-def _kind(target: Array) -> Kind:
-    distinct = np.unique(target)
-    whole = target.dtype.kind in "iu" or (target.dtype.kind == "f" and np.array_equal(distinct, np.round(distinct)))
-    if target.dtype.kind in "iuf" and not (whole and len(distinct) <= MOST_CLASSES_OF_NUMBERS):
-        return "regression"
-    return "binary" if len(distinct) == 2 else "multiclass"
-
-
-def _class_task(name: str, target_name: str, values: Array, counts: Array, kind: str) -> Task:
-    if len(values) < 2:
-        raise DataError(f"{name}: the target {target_name!r} has one class only, {str(values[0])!r}")
-    if kind == "binary" and len(values) != 2:
-        raise DataError(f"{name}: a binary task needs two classes in {target_name!r}, got {len(values)}")
-    if len(values) > len(counts.repeat(counts)) / 5:
-        raise DataError(f"{name}: {target_name!r} has {len(values)} classes, too many for {counts.sum()} rows; is it a regression?")
-    rarest = int(counts.argmin())
-    if counts[rarest] < 5:
-        raise DataError(f"{name}: class {str(values[rarest])!r} has {counts[rarest]} rows; every class needs at least 5")
-    imbalanced = bool(counts.min() < 0.4 * counts.sum() / len(values))  # under two fifths of an equal share
-    return Task("binary" if len(values) == 2 else "multiclass", len(values), imbalanced)
+    codes = None
+    if groups is None:
+        notes = (*notes, *leak_notes(encoded, found.kind, numbers, words, names, images))
+    else:
+        codes = group_codes(name, np.asarray(groups), len(target), group_name)
+    return Data(name, numbers, words, tuple(names), encoded, target_name, classes, found, notes, images, codes, group_name)

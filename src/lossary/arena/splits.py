@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
+from lossary.arena._division import Division, divide
 from lossary.arena.data import Data
+from lossary.errors import DataError
 
 Array = NDArray[Any]
 
@@ -38,24 +39,42 @@ class Split:
     scale: float = 1.0
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample's features: (columns,) or (channels, height, width)."""
+        return tuple(self.train.features.shape[1:])
+
+    @property
     def width(self) -> int:
-        return self.train.features.shape[1]
+        return self.shape[0]
 
 
 def make_splits(data: Data, seeds: tuple[int, ...], validation_share: float, test_share: float) -> list[Split]:
-    """One stratified split for each seed, all of one width so that their runs can be stacked."""
-    splits = [_split(data, seed, validation_share, test_share) for seed in seeds]
+    """One split for each seed, stratified and with groups kept whole, all of one size so that their runs can be stacked."""
+    divisions = [divide(data.target, data.task.kind, data.groups, seed, validation_share, test_share) for seed in seeds]
+    if data.groups is not None:  # groups differ in size, and so do parts made of them: a few rows are left out by chance
+        train, validation, test = (min(len(division[part]) for division in divisions) for part in range(3))
+        divisions = [(one[0][:train], one[1][:validation], one[2][:test]) for one in divisions]
+        _check_classes(data, divisions)
+    splits = [_split(data, seed, *division) for seed, division in zip(seeds, divisions, strict=True)]
     width = max(split.width for split in splits)
     return [_widened(split, width) for split in splits]
 
 
-def _split(data: Data, seed: int, validation_share: float, test_share: float) -> Split:
-    rows = np.arange(data.rows)
-    strata = None if data.task.kind == "regression" else data.target
-    rest, test = train_test_split(rows, test_size=test_share, random_state=seed, stratify=strata)
-    share = validation_share / (1 - test_share)
-    rest_strata = None if strata is None else strata[rest]
-    train, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=rest_strata)
+def _check_classes(data: Data, divisions: list[Division]) -> None:
+    for part in (part for division in divisions for part in division):
+        truth = data.target[part]
+        if data.task.kind == "regression":
+            lacking = np.array([np.ptp(truth) == 0])
+            what = f"the target {data.target_name!r}"
+        else:
+            present = truth.mean(axis=0) if truth.ndim == 2 else np.bincount(truth, minlength=len(data.classes))
+            lacking = (present == 0) | (present == 1) if truth.ndim == 2 else present == 0
+            what = repr(data.classes[int(lacking.argmax())])
+        if lacking.any():
+            raise DataError(f"{data.name}: {what} is in too few groups to be in training, validation and test")
+
+
+def _split(data: Data, seed: int, train: Array, validation: Array, test: Array) -> Split:
     features = _features(data, train)
     center, scale = 0.0, 1.0
     if data.task.kind == "regression":
@@ -63,15 +82,20 @@ def _split(data: Data, seed: int, validation_share: float, test_share: float) ->
 
     def part(chosen: Array) -> Part:
         truth = data.target[chosen]
-        target = torch.from_numpy(truth)  # class numbers, or values brought to mean 0 and deviation 1
+        target = torch.from_numpy(truth)  # class numbers, labels, or values brought to mean 0 and deviation 1
         if data.task.kind == "regression":
             target = ((target - center) / scale).float()
-        return Part(torch.from_numpy(features[chosen]), target, truth)
+        return Part(torch.from_numpy(features[chosen]), target.float() if truth.ndim == 2 else target, truth)
 
     return Split(seed, part(train), part(validation), part(test), center, scale)
 
 
 def _features(data: Data, train: Array) -> NDArray[np.float32]:
+    if data.images is not None:
+        seen = data.images[train]
+        center, scale = (value.astype(np.float32) for value in (seen.mean((0, 2, 3), np.float64), seen.std((0, 2, 3), np.float64)))
+        scale[scale == 0] = 1
+        return np.asarray((data.images - center[:, None, None]) / scale[:, None, None], dtype=np.float32)
     blocks = []
     if data.numbers.shape[1]:
         imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
