@@ -78,6 +78,7 @@ class Spec:
     compile: bool
     distributed: Distributed
     exact_gradient_with: Mapping[str, object]
+    tune: Mapping[str, tuple[float, float]]
     special_cases: tuple[SpecialCase, ...]
     waivers: Mapping[str, str]
 
@@ -135,6 +136,7 @@ def objective(
     compile: bool = True,
     distributed: Distributed = "exact",
     exact_gradient_with: Mapping[str, object] | None = None,
+    tune: Mapping[str, tuple[float, float]] | None = None,
     special_cases: Iterable[SpecialCase] = (),
     waivers: Mapping[str, str] | None = None,
 ) -> Callable[[Cls], Cls]:
@@ -153,6 +155,7 @@ def objective(
         vmap, compile: whether it runs under :func:`torch.func.vmap` and ``torch.compile(fullgraph=True)``.
         distributed: ``"exact"`` if averaging the gradients of equal shards gives the gradient of the whole batch.
         exact_gradient_with: parameters under which the gradient is the derivative of the value, where it is not by default.
+        tune: the ranges in which a comparison may tune the objective's own hyper-parameters.
         special_cases: identities with other objectives.
         waivers: checks of the conformance suite it cannot meet, each with the reason.
     """
@@ -187,6 +190,7 @@ def objective(
             compile=compile,
             distributed=distributed,
             exact_gradient_with=MappingProxyType(dict(exact_gradient_with or {})),
+            tune=MappingProxyType(dict(tune or {})),
             special_cases=tuple(special_cases),
             waivers=MappingProxyType(dict(waivers or {})),
         )

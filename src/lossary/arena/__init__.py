@@ -57,6 +57,8 @@ def compare(
     metric: str | None = None,
     seeds: int = 5,
     learning_rates: Sequence[float] | None = None,
+    trials: int = 0,
+    sampler: str = "qmc",
     epochs: int = 60,
     batch_size: int | None = None,
     patience: int = 0,
@@ -79,6 +81,9 @@ def compare(
         metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, or RMSE.
         seeds: repetitions, each with its own split, first weights and batch order.
         learning_rates: the tuning budget, the same for every objective.
+        trials: if not 0, draw so many trials for each objective instead, of the learning rate (between the smallest and the
+            largest given) and of the hyper-parameters that the objective declares.
+        sampler: Optuna's ``qmc`` or ``random``.
         epochs, batch_size, hidden: how each run is trained.
         patience: end a run after so many epochs without improvement on validation data, and keep its best epoch; 0 never does.
         model: ``mlp``, ``linear``, ``cnn`` (the default for images), or ``module:factory``, a function of (shape, outputs).
@@ -95,6 +100,8 @@ def compare(
         metric=metric,
         seeds=seeds,
         learning_rates=learning_rates,
+        trials=trials,
+        sampler=sampler,
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,

@@ -15,10 +15,10 @@ from lossary.arena.data import Data
 from lossary.arena.models import check_model, model_code
 from lossary.arena.tasks import DEFAULTS, Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
+from lossary.arena.tuning import LEARNING_RATES, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
-FORMAT = 2  # raise when a stored unit would mean something else
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+FORMAT = 3  # raise when a stored unit would mean something else
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Protocol:
     baseline: Candidate
     metric: str
     seeds: tuple[int, ...]
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]  # one for each trial, ascending
+    points: Points  # of the trials in the unit cube; empty for a grid of learning rates
     model: str
     hidden: int
     recipe: Recipe
@@ -48,14 +49,21 @@ class Protocol:
     def digest(self) -> str:
         return _digest(self.to_dict())[:12]
 
+    def trials(self, candidate: Candidate) -> tuple[dict[str, float], ...]:
+        """The candidate's own hyper-parameters in each trial, beside the learning rate."""
+        if not self.points:
+            return ({},) * len(self.learning_rates)
+        return parameters_of(self.points, candidate.spec.tune, list(candidate.parameters))
+
     def unit_key(self, candidate: Candidate) -> str:
         """The key of one objective's runs: what determines their outcome, which the other objectives do not."""
         shared = self.to_dict()
-        for other in ("data_name", "candidates", "baseline", "confidence"):
+        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters"):
             del shared[other]
         own = {
             "objective": candidate.objective,
             "parameters": _plain(candidate.parameters),
+            "trials": self.trials(candidate),
             "code": _code(candidate),
             "model_code": model_code(self.model),
         }
@@ -72,6 +80,7 @@ class Protocol:
             "metric": self.metric,
             "seeds": list(self.seeds),
             "learning_rates": list(self.learning_rates),
+            "own_parameters": {candidate.label: list(self.trials(candidate)) for candidate in self.candidates},
             "model": self.model,
             "hidden": self.hidden if self.model in ("mlp", "cnn") else None,
             "recipe": asdict(self.recipe),
@@ -92,7 +101,9 @@ def _digest(value: Mapping[str, Any]) -> str:
 @functools.cache
 def _arena_code() -> str:
     sources = [
-        path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem in ("splits", "models", "train")
+        path.read_bytes()
+        for path in sorted(Path(__file__).parent.glob("*.py"))
+        if path.stem in ("splits", "models", "train", "run")
     ]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
@@ -113,6 +124,8 @@ def make_protocol(
     metric: str | None = None,
     seeds: int = 5,
     learning_rates: Sequence[float] | None = None,
+    trials: int = 0,
+    sampler: str = "qmc",
     epochs: int = 60,
     batch_size: int | None = None,
     patience: int = 0,
@@ -129,6 +142,8 @@ def make_protocol(
     rates = LEARNING_RATES if learning_rates is None else tuple(sorted(set(learning_rates)))
     if not rates or not all(0 < rate < 1e3 for rate in rates):
         raise InvalidValueError(f"learning rates must be numbers above 0 and below 1000, got {list(rates)}")
+    if trials < 0:
+        raise InvalidValueError(f"trials must be at least 0, got {trials}")
     if patience < 0:
         raise InvalidValueError(f"patience must be at least 0, got {patience}")
     images = getattr(data, "images", None) is not None
@@ -148,6 +163,10 @@ def make_protocol(
         raise InvalidValueError(f"a comparison needs an objective beside the baseline {base.label}")
     for candidate in candidates:
         check_candidate(candidate, data.task)
+    points: Points = ()
+    if trials:  # the grid's ends are then the bounds of what is drawn
+        points = draw(trials, 1 + max(len(candidate.spec.tune) for candidate in candidates), sampler)
+        rates = rates_of(points, rates[0], rates[-1])
     train_rows = data.rows - 2 * round(0.2 * data.rows)
     if batch_size is None:  # about sixteen steps an epoch, as far as batches of 8 to 128 allow
         batch_size = next((size for size in (128, 64, 32, 16) if train_rows >= 16 * size), 8)
@@ -162,6 +181,7 @@ def make_protocol(
         metric=data.task.metric(metric).name,
         seeds=tuple(range(seeds)),
         learning_rates=rates,
+        points=points,
         model=chosen_model,
         hidden=hidden,
         recipe=Recipe(epochs, batch_size, patience=patience),

@@ -15,7 +15,7 @@ from lossary.arena.models import make_trainee
 from lossary.arena.protocol import Protocol
 from lossary.arena.splits import Split
 from lossary.arena.tasks import Candidate, Metric, Task, outputs
-from lossary.arena.train import Predict, Run, stacked_features, train
+from lossary.arena.train import Predict, Run, Trained, train
 
 Array = NDArray[Any]
 
@@ -70,36 +70,56 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
     started = time.perf_counter()
     spec, task = candidate.spec, protocol.task
     metric = task.metric(protocol.metric)
-    runs = [Run(place, rate) for place in range(len(splits)) for rate in protocol.learning_rates]
     shape = tuple(splits[0].train.features.shape[1:])
-    trainees = [
-        make_trainee(
-            protocol.model,
-            shape,
-            outputs(spec.family, task),
-            protocol.hidden,
-            splits[run.split].seed,
-            create(candidate.objective, **candidate.parameters),
-            spec.family,
-        )
-        for run in runs
-    ]
-
-    def judge(predict: Predict) -> Array:
-        predictions = predict("validation")
-        values = [
-            metric(splits[run.split].validation.truth, as_scores(predictions[i], task, spec.family, splits[run.split]))
-            for i, run in enumerate(runs)
-        ]
-        return np.array(values) if metric.greater_is_better else -np.array(values)
-
-    trained = train(trainees, splits, runs, protocol.recipe, judge, progress, batched=spec.vmap)
     axes = (len(splits), len(protocol.learning_rates))
-    curve = trained.curve if metric.greater_is_better else -trained.curve
-    validation = curve[np.arange(len(runs)), trained.best].reshape(axes)
+    stacks = _stacks(protocol.trials(candidate))
+    trained: list[Trained] = []
+    for number, (own, trials) in enumerate(stacks):
+        runs = [Run(place, protocol.learning_rates[trial]) for place in range(len(splits)) for trial in trials]
+        trainees = [
+            make_trainee(
+                protocol.model,
+                shape,
+                outputs(spec.family, task),
+                protocol.hidden,
+                splits[run.split].seed,
+                create(candidate.objective, **{**candidate.parameters, **own}),
+                spec.family,
+            )
+            for run in runs
+        ]
+
+        def judge(predict: Predict, runs: list[Run] = runs) -> Array:
+            predictions = predict("validation")
+            values = [
+                metric(splits[run.split].validation.truth, as_scores(predictions[i], task, spec.family, splits[run.split]))
+                for i, run in enumerate(runs)
+            ]
+            return np.array(values) if metric.greater_is_better else -np.array(values)
+
+        def tell(epoch: int, number: int = number) -> None:
+            if progress is not None:
+                progress((number * protocol.recipe.epochs + epoch) // len(stacks))
+
+        trained.append(train(trainees, splits, runs, protocol.recipe, judge, tell, batched=spec.vmap))
+    checkpoints = [epoch for epoch in range(1, protocol.recipe.epochs + 1) if protocol.recipe.looks_at(epoch)]
+    curve, validation = np.full((*axes, len(checkpoints)), np.nan), np.full(axes, np.nan)
+    losses = np.full((*axes, protocol.recipe.epochs), np.nan)
+    where: dict[tuple[int, int], tuple[Trained, int]] = {}
+    for (_, trials), stack in zip(stacks, trained, strict=True):
+        for member, (place, trial) in enumerate((place, trial) for place in range(axes[0]) for trial in trials):
+            seen = stack.curve[member] if metric.greater_is_better else -stack.curve[member]
+            curve[place, trial, : len(seen)] = seen
+            validation[place, trial] = seen[stack.best[member]]
+            losses[place, trial] = stack.losses[member]
+            where[place, trial] = stack, member
+    longest = int((~np.isnan(losses)).any((0, 1)).sum())
+    kept = [k for k, epoch in enumerate(checkpoints) if epoch <= longest]
     chosen = choose(validation, metric)
-    members = [place * axes[1] + max(int(rate), 0) for place, rate in enumerate(chosen)]
-    read = trained.predict(stacked_features(splits, [runs[m] for m in members], "test"), members)
+    read = []
+    for place, split in enumerate(splits):
+        stack, member = where[place, max(int(chosen[place]), 0)]
+        read.append(stack.predict(split.test.features.unsqueeze(0), [member])[0])
     scores = [as_scores(read[i], task, spec.family, split) for i, split in enumerate(splits)]
     test = {
         judge_.name: np.array([_read(judge_, spec.link, split.test.truth, scores[i], chosen[i]) for i, split in enumerate(splits)])
@@ -108,19 +128,32 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
     return Unit(
         candidate=candidate,
         validation=validation,
-        losses=trained.losses.reshape(*axes, -1),
-        curve=curve.reshape(*axes, -1),
-        curve_epochs=trained.curve_epochs,
+        losses=losses,
+        curve=curve[:, :, kept],
+        curve_epochs=np.array(checkpoints)[kept],
         chosen=chosen,
         test=test,
         predictions=np.stack(scores).astype(np.float32),
         truth=np.stack([split.test.truth for split in splits]),
-        batched=trained.batched,
-        why_not_batched=trained.why_not_batched,
+        batched=all(stack.batched for stack in trained),
+        why_not_batched=next((stack.why_not_batched for stack in trained if not stack.batched), ""),
         seconds=time.perf_counter() - started,
-        seconds_per_step=trained.seconds_per_step,
+        seconds_per_step=float(np.mean([stack.seconds_per_step for stack in trained])),
         peak_memory=_peak_memory(),
     )
+
+
+def _stacks(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], list[int]]]:
+    """Trials that share the objective's own hyper-parameters, which one program can train together."""
+    stacks: list[tuple[dict[str, float], list[int]]] = []
+    for number, own in enumerate(trials):
+        for known, members in stacks:
+            if known == own:
+                members.append(number)
+                break
+        else:
+            stacks.append((own, [number]))
+    return stacks
 
 
 def _peak_memory() -> int:

@@ -29,6 +29,9 @@ def compare(
     learning_rate: Annotated[
         list[float] | None, typer.Option("--learning-rate", "-l", help="A learning rate to try, the same for all; repeat it.")
     ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Draw so many trials of the rate and of each objective's own hyper-parameters, instead of a grid.")
+    ] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 60,
     batch_size: Annotated[int | None, typer.Option(help="Rows in a step; by default it follows the size of the data.")] = None,
     patience: Annotated[int, typer.Option(help="End a run after so many epochs without improvement; 0 never does.")] = 0,
@@ -57,6 +60,7 @@ def compare(
                 metric=metric,
                 seeds=seeds,
                 learning_rates=learning_rate or None,
+                trials=trials,
                 epochs=epochs,
                 batch_size=batch_size,
                 patience=patience,

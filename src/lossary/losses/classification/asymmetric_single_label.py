@@ -38,6 +38,7 @@ def asymmetric_single_label(
 @objective(
     family="classification",
     function=asymmetric_single_label,
+    tune={"gamma_pos": (0.0, 2.0), "label_smoothing": (0.0, 0.3)},
     special_cases=[SpecialCase({"gamma_pos": 0.0, "label_smoothing": 0.0}, "cross_entropy")],
     waivers={"smoothing_is_a_soft_target": "the smoothed share is weighted with the weights of the other classes"},
 )

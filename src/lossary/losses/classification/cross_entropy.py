@@ -27,7 +27,12 @@ def cross_entropy(
     )
 
 
-@objective(family="classification", function=cross_entropy, proper=True)
+@objective(
+    family="classification",
+    function=cross_entropy,
+    proper=True,
+    tune={"label_smoothing": (0.0, 0.3)},
+)
 class CrossEntropyLoss(SoftmaxObjective):
     r"""Cross-entropy of the softmax: the negative log-probability of the true class.
 

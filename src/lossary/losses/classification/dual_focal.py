@@ -46,6 +46,7 @@ def dual_focal(
 @objective(
     family="classification",
     function=dual_focal,
+    tune={"gamma": (0.5, 8.0)},
     special_cases=[SpecialCase({"gamma": 0.0}, "cross_entropy")],
 )
 class DualFocalLoss(SoftmaxObjective):

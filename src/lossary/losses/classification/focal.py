@@ -34,6 +34,7 @@ def focal(
 @objective(
     family="classification",
     function=focal,
+    tune={"gamma": (0.5, 5.0)},
     special_cases=[SpecialCase({"gamma": 0.0}, "cross_entropy")],
 )
 class FocalLoss(SoftmaxObjective):

@@ -36,6 +36,7 @@ def polyloss(
 @objective(
     family="classification",
     function=polyloss,
+    tune={"epsilon": (-1.0, 4.0)},
     special_cases=[
         SpecialCase({"epsilon": 0.0}, "cross_entropy"),
         SpecialCase({"epsilon": (0.0, 0.0)}, "cross_entropy"),

@@ -37,7 +37,12 @@ def binary_cross_entropy(
     )
 
 
-@objective(family="multilabel", function=binary_cross_entropy, proper=True)
+@objective(
+    family="multilabel",
+    function=binary_cross_entropy,
+    proper=True,
+    tune={"label_smoothing": (0.0, 0.3)},
+)
 class BinaryCrossEntropyLoss(SigmoidObjective):
     r"""Cross-entropy of the sigmoid: one yes-or-no question for each element.
 

@@ -47,6 +47,7 @@ def poly_focal(
 @objective(
     family="multilabel",
     function=poly_focal,
+    tune={"epsilon": (-1.0, 4.0), "gamma": (0.5, 5.0)},
     special_cases=[SpecialCase({"epsilon": 0.0}, "sigmoid_focal")],
 )
 class PolyFocalLoss(SigmoidObjective):

@@ -46,6 +46,7 @@ def sigmoid_focal(
 @objective(
     family="multilabel",
     function=sigmoid_focal,
+    tune={"gamma": (0.5, 5.0), "alpha": (0.1, 0.9)},
     special_cases=[SpecialCase({"gamma": 0.0, "alpha": None}, "binary_cross_entropy")],
 )
 class SigmoidFocalLoss(SigmoidObjective):

@@ -27,7 +27,13 @@ def huber(
     return average_over_elements("huber", per_element, weight=weight, reduction=reduction)
 
 
-@objective(family="regression", function=huber, link="value", proper=True)
+@objective(
+    family="regression",
+    function=huber,
+    link="value",
+    proper=True,
+    tune={"delta": (0.3, 3.0)},
+)
 class HuberLoss(IdentityObjective):
     r"""Huber's loss: squared for small errors, absolute for large ones.
 
