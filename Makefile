@@ -7,13 +7,13 @@ BIN := .venv/bin
 
 .PHONY: demo test install lint format types index readme bench clean
 
-demo: install
+demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
 
 test: install
 	$(BIN)/python -m pytest
 
-install: .venv/installed
+install: .venv/installed-dev
 
 # torch comes first and alone, so that nothing else can choose another build of it.
 .venv/installed: constraints.txt pyproject.toml
@@ -22,6 +22,10 @@ install: .venv/installed
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Lossary needs Python's venv module, and '$(PYTHON)' lacks it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

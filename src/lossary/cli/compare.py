@@ -39,6 +39,7 @@ def compare(
     hidden: Annotated[int, typer.Option(help="Width of the mlp, or channels of the cnn.")] = 64,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     workers: Annotated[int, typer.Option(help="Processes of the local engine.")] = 1,
+    track: Annotated[list[str] | None, typer.Option(help="Also write to mlflow or tensorboard; repeat it.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the report and for finished work.")] = Path("lossary-results"),
     json_: Annotated[bool, typer.Option("--json", help="Print the result for programs on standard output.")] = False,
 ) -> None:
@@ -49,7 +50,11 @@ def compare(
     from rich.console import Console
 
     from lossary import arena
+    from lossary.arena.tracking import check_tracker
+    from lossary.arena.tracking import track as write_to
 
+    for tracker in track or ():
+        check_tracker(tracker)
     found = arena.load(data, target, task)
     try:
         with _progress(Console(stderr=True), found.name) as tell:
@@ -75,6 +80,8 @@ def compare(
         typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
         raise typer.Exit(130) from None
     path = result.report(out / f"{found.name}.html")
+    for tracker in track or ():
+        write_to(tracker, result.protocol, result.units, result.answer, out)
     if json_:
         typer.echo(json.dumps({**result.to_dict(), "report": str(path)}, indent=2))
     else:
