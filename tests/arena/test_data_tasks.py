@@ -136,6 +136,18 @@ def test_many_categories_become_at_most_fifty_columns(tmp_path: Path) -> None:
     assert split.test.features.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "id", "recordID"])
+def test_a_saved_index_is_no_feature(tmp_path: Path, name: str) -> None:
+    assert load(write(tmp_path / "t.parquet", **{name: np.arange(200)}), "y").columns == ("x",)
+
+
+def test_names_and_words_must_fit_the_rows() -> None:
+    with pytest.raises(DataError, match="there are 3 columns and 1 names for them"):
+        from_arrays("made", FEATURES, np.arange(200) % 2, columns=["a"])
+    with pytest.raises(DataError, match=r"words must be \(200, columns\), got \(3, 1\)"):
+        from_arrays("made", FEATURES, np.arange(200) % 2, words=np.array([["a"]] * 3, dtype=object))
+
+
 def grouped(sizes: list[int]) -> Data:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     generator = np.random.default_rng(0)

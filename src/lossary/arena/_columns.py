@@ -59,14 +59,20 @@ def _add(found: Features, name: str, column: str, values: pa.ChunkedArray) -> No
     elif pa.types.is_temporal(kind):
         found.numbers[column] = _seconds(values)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        if pa.types.is_integer(kind) and distinct == len(values) and _ID_WORDS & set(words_in(column)):
-            found.notes.append(f"the column {column} is a number of the row and was left out")
+        if pa.types.is_integer(kind) and distinct == len(values) and _counts_rows(column):
+            found.notes.append(f"the column {column or 'without a name'} is a number of the row and was left out")
         else:
             found.numbers[column] = values.cast(pa.float64()).to_numpy()
     elif pa.types.is_boolean(kind) or distinct <= NEARLY_EVERY * (len(values) - values.null_count):
         found.words[column] = np.array(_text(name, column, values).to_pylist(), dtype=object)
     else:
         found.notes.append(f"the column {column} has {distinct} different texts in {len(values)} rows and was left out")
+
+
+def _counts_rows(column: str) -> bool:
+    """Also what data frames write when they are saved with their index."""
+    words = words_in(column)
+    return not column or bool(_ID_WORDS & set(words)) or words in (["index"], ["unnamed", "0"])
 
 
 def _add_date(found: Features, column: str, values: pa.ChunkedArray) -> None:

@@ -62,4 +62,4 @@ def _stacked(name: str, xs: list[Array]) -> Array:
         raise DataError(f"{name}: every x must have the same shape, got {shapes[0]} and {shapes[1]}")
     if xs[0].ndim not in (1, 3) or xs[0].dtype.kind not in "biuf":
         raise DataError(f"{name}: every x must be numbers (columns,) or an image, got {xs[0].dtype} of shape {xs[0].shape}")
-    return np.stack(xs) / np.float32(255) if pictures and xs[0].dtype == np.uint8 else np.stack(xs)
+    return stack(xs) if pictures and xs[0].dtype == np.uint8 else np.stack(xs)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.model_selection import ShuffleSplit, train_test_split
 
 Array = NDArray[Any]
 Division = tuple[Array, Array, Array]
@@ -41,12 +41,18 @@ def _strata(target: Array, kind: str) -> Array | None:
 
 def _whole_groups(strata: Array, groups: Array, seed: int, share: float) -> tuple[Array, Array]:
     """Groups differ in size and in what they hold, so one random draw of them can be far from the share that was asked for."""
+    names, members = np.unique(groups, return_inverse=True)
     _, codes = np.unique(strata, return_inverse=True)
     counts = np.bincount(codes)
 
-    def distance(part: Array) -> float:
-        return float(np.abs(np.bincount(codes[part], minlength=len(counts)) / counts - share).mean())
+    def rows_of(chosen: Array) -> Array:
+        there = np.zeros(len(names), dtype=bool)
+        there[chosen] = True
+        return there[members]
 
-    draws = GroupShuffleSplit(n_splits=DRAWS, test_size=share, random_state=seed).split(strata, groups=groups)
-    kept, held = min(draws, key=lambda draw: distance(draw[1]))
-    return kept, held
+    def distance(chosen: Array) -> float:
+        return float(np.abs(np.bincount(codes[rows_of(chosen)], minlength=len(counts)) / counts - share).mean())
+
+    draws = ShuffleSplit(n_splits=DRAWS, test_size=share, random_state=seed).split(names)
+    held = rows_of(min((draw for _, draw in draws), key=distance))
+    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -69,4 +69,5 @@ def as_array(image: "Image", size: int) -> Array:
 def stack(images: list[Array]) -> Array:
     """One array of grey images if all are grey; otherwise those become red, green and blue alike."""
     channels = max(len(image) for image in images)
-    return np.stack([image if len(image) == channels else np.repeat(image, channels, axis=0) for image in images]) / np.float32(255)
+    same = [image if len(image) == channels else np.repeat(image, channels, axis=0) for image in images]
+    return np.divide(np.stack(same), 255, dtype=np.float32)

@@ -270,11 +270,16 @@ def from_arrays(
     except (TypeError, ValueError):
         raise DataError(f"{name}: features must be numbers; text goes into words") from None
     words = np.empty((len(target), 0), dtype=object) if words is None else np.asarray(words, dtype=object)
+    if words.ndim != 2 or len(words) != len(target):
+        raise DataError(f"{name}: words must be ({len(target)}, columns), got {words.shape}")
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     encoded, classes, found = encode(name, target_name, target, task, class_names)
     if images is None and numbers.shape[1] + words.shape[1] == 0:
         raise DataError(f"{name} has no column besides the target {target_name!r} that can be used")
-    names = [f"x{i}" for i in range(numbers.shape[1] + words.shape[1])] if columns is None else columns
+    width = numbers.shape[1] + words.shape[1]
+    names = [f"x{i}" for i in range(width)] if columns is None else columns
+    if len(names) != width:
+        raise DataError(f"{name}: there are {width} columns and {len(names)} names for them")
     codes = None
     if groups is None:
         notes = (*notes, *leak_notes(encoded, found.kind, numbers, words, names, images))
