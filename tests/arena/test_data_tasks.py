@@ -136,6 +136,35 @@ def test_many_categories_become_at_most_fifty_columns(tmp_path: Path) -> None:
     assert split.test.features.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("values", "columns"),
+    [
+        (pa.array([2**64 - 1 - i for i in range(200)], pa.uint64()), 1),
+        (pa.array(np.arange(200), pa.float16()), 1),
+        (pa.array([float("inf") if i % 3 else float(i) for i in range(200)]), 2),  # and whether it is missing
+        (pa.array([f"t{i % 3}" for i in range(200)], pa.string_view()), 3),
+        (pa.array([i % 3 for i in range(200)]).dictionary_encode(), 1),
+        (pa.array([-(10**15) + i for i in range(200)], pa.timestamp("s")), 1),  # before there were years of four digits
+        (pa.array([f"{i}.25" for i in range(200)]).cast(pa.decimal128(9, 2)), 1),
+    ],
+)
+def test_columns_of_rarer_types(tmp_path: Path, values: pa.Array, columns: int) -> None:
+    path = write(tmp_path / "t.parquet", column=values)
+    split = make_splits(load(path, "y"), (0,), 0.2, 0.2)[0]
+    assert split.width == columns + 1
+    assert split.test.features.isfinite().all()
+    assert load(path, "y", group="column").groups is not None
+
+
+def test_columns_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the column column holds list<.*>, only numbers, text, dates and true/false can be used"):
+        load(write(tmp_path / "t.parquet", column=[[1]] * 200), "y")
+    with pytest.raises(DataError, match="the group 'column' holds list"):
+        load(tmp_path / "t.parquet", "y", group="column")
+    with pytest.raises(DataError, match="the target 'column' holds date32"):
+        load(write(tmp_path / "t.parquet", column=pa.array(range(200), pa.date32())), "column")
+
+
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "id", "recordID"])
 def test_a_saved_index_is_no_feature(tmp_path: Path, name: str) -> None:
     assert load(write(tmp_path / "t.parquet", **{name: np.arange(200)}), "y").columns == ("x",)

@@ -47,7 +47,7 @@ def find_features(name: str, table: pa.Table, skipped: set[str]) -> Features:
 
 def _add(found: Features, name: str, column: str, values: pa.ChunkedArray) -> None:
     kind = values.type
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(kind) or pa.types.is_interval(kind):
         raise DataError(f"{name}: the column {column} holds {kind}, only numbers, text, dates and true/false can be used")
     distinct = 0 if pa.types.is_null(kind) else pc.count_distinct(values, mode="only_valid").as_py()
     if not distinct:
@@ -62,7 +62,7 @@ def _add(found: Features, name: str, column: str, values: pa.ChunkedArray) -> No
         if pa.types.is_integer(kind) and distinct == len(values) and _counts_rows(column):
             found.notes.append(f"the column {column or 'without a name'} is a number of the row and was left out")
         else:
-            found.numbers[column] = values.cast(pa.float64()).to_numpy()
+            found.numbers[column] = values.cast(pa.float64(), safe=False).to_numpy()  # 64-bit numbers are rounded
     elif pa.types.is_boolean(kind) or distinct <= NEARLY_EVERY * (len(values) - values.null_count):
         found.words[column] = np.array(_text(name, column, values).to_pylist(), dtype=object)
     else:
@@ -76,7 +76,7 @@ def _counts_rows(column: str) -> bool:
 
 
 def _add_date(found: Features, column: str, values: pa.ChunkedArray) -> None:
-    seconds = values.cast(pa.int64()).cast(pa.float64())
+    seconds = values.cast(pa.int64()).cast(pa.float64(), safe=False)
     parts = (pc.year(values), pc.month(values), pc.day(values), pc.day_of_week(values), pc.hour(values), seconds)
     for part, numbers in zip(_DATE_PARTS, parts, strict=True):
         if pc.count_distinct(numbers, mode="only_valid").as_py() > 1:  # such as the hour of a plain date
@@ -87,7 +87,7 @@ def _seconds(values: pa.ChunkedArray) -> Array:
     """Times of day and durations."""
     unit = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[str(values.type.unit)]
     whole = pa.int32() if values.type.bit_width == 32 else pa.int64()
-    return np.asarray(values.cast(whole).cast(pa.float64()).to_numpy() / unit)
+    return np.asarray(values.cast(whole).cast(pa.float64(), safe=False).to_numpy() / unit)
 
 
 def _text(name: str, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -107,6 +107,15 @@ def target_values(name: str, column: str, values: pa.ChunkedArray) -> Array:
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
         return np.array(_text(name, column, values).to_pylist(), dtype=np.str_)
     return np.array(values.to_numpy(zero_copy_only=False)) if not pa.types.is_null(kind) else np.empty(0)
+
+
+def group_values(name: str, column: str, values: pa.ChunkedArray) -> Array:
+    """One number for each value, whatever its type."""
+    if pa.types.is_nested(values.type):
+        raise DataError(
+            f"{name}: the group {column!r} holds {values.type}, only numbers, text, dates and true/false can name a group"
+        )
+    return np.array(pa.chunked_array([values.combine_chunks()]).dictionary_encode().chunk(0).indices)
 
 
 def words_in(name: str) -> list[str]:

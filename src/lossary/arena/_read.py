@@ -79,10 +79,13 @@ def _smallest(kept: list[pa.Table], keys: NDArray[Any], count: int) -> tuple[lis
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Without dictionaries, which may differ from batch to batch."""
+    """Without dictionaries, which may differ from batch to batch, and without views, which few functions take."""
     for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string_view(kind):
+            kind = pa.string()
+        if kind != field.type:
+            table = table.set_column(place, field.name, table[place].cast(kind))
     return table
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from lossary._registry import suggestion
 from lossary.arena._arrays import as_images, group_codes, plain_target
-from lossary.arena._columns import check_columns, find_features, target_values
+from lossary.arena._columns import check_columns, find_features, group_values, target_values
 from lossary.arena._dataset import read_dataset
 from lossary.arena._images import read_folder
 from lossary.arena._leaks import leak_notes
@@ -205,7 +205,7 @@ def _from_table(
         class_names=targets if len(targets) > 1 else None,
         task=task,
         notes=(*notes, *features.notes),
-        groups=None if group is None else np.array([str(value) for value in table[group].to_pylist()]),
+        groups=None if group is None else group_values(name, group, table[group]),
         group_name=group or "",
     )
 
