@@ -1,24 +1,21 @@
-"""From finished units to an answer: paired differences to the baseline, with intervals that tell the truth.
-
-Every seed is a repetition of the whole procedure on another random split, so differences are paired by seed. The splits
-share data, which makes an ordinary t-test far too sure; the variance is therefore enlarged as Nadeau and Bengio ("Inference
-for the Generalization Error", 2003) derive, by n_test / n_train. Intervals and p-values are corrected for the number of
-objectives that are compared with the baseline.
-"""
+"""From finished units to an answer: paired differences to the baseline, with intervals that tell the truth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
+from lossary.arena.statistics import Paired, corrected_interval, decide, holm, smooth_calibration_error
 from lossary.arena.tasks import Candidate
 
+__all__ = ["CALIBRATION", "Answer", "Difference", "Row", "analyse", "corrected_interval", "holm"]
+
 Array = NDArray[Any]
+CALIBRATION = ("log_loss", "brier", "smooth_calibration_error")  # what tells whether probabilities can be believed
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,10 @@ class Difference:
     high: float
     p_value: float  # corrected (Holm)
     verdict: str  # "better", "worse", "no difference shown", "could not be trained"
+    effect_size: float = float("nan")  # paired Cohen's d with the small-sample factor
+    probability_better: float = float("nan")  # that the mean difference is above 0
+    more_seeds: int | None = None  # that would show a difference of this size with power 80 %, where some number would
+    note: str = ""  # what would have to be done to know more
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Row:
     test: dict[str, float]  # every metric, averaged over seeds
     diverged: int
     seconds: float
+    variance: float = float("nan")  # over seeds
+    calibration: dict[str, float] = field(default_factory=dict)  # CALIBRATION, NaN where predictions are not probabilities
+    seconds_per_step: float = 0.0
+    peak_memory: int = 0  # bytes, 0 where it is not known
 
 
 @dataclass(frozen=True)
@@ -55,50 +60,53 @@ class Answer:
     sentence: str
 
 
-def corrected_interval(differences: Array, ratio: float, confidence: float) -> tuple[float, float, float, float]:
-    """Mean, interval and two-sided p-value of paired differences over random splits with n_test / n_train = ratio."""
-    count = len(differences)
-    mean = float(differences.mean())
-    error = float(np.sqrt((1 / count + ratio) * differences.var(ddof=1)))
-    if error == 0.0:
-        return mean, mean, mean, 1.0 if mean == 0 else 0.0
-    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
-    return mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, count - 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    order = np.argsort(p_values)
-    steps = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(value) for value in corrected]
-
-
 def analyse(protocol: Protocol, units: Sequence[Unit]) -> Answer:
     metric = protocol.task.metric(protocol.metric)
     sign = 1.0 if metric.greater_is_better else -1.0
     base = next(unit for unit in units if unit.candidate == protocol.baseline)
     others = [unit for unit in units if unit.candidate != protocol.baseline]
     ratio = protocol.test_share / (1 - protocol.test_share - protocol.validation_share)
-    confidence = 1 - (1 - protocol.confidence) / max(len(others), 1)
-    measured = []
-    for unit in others:
-        pairs = sign * (unit.test[metric.name] - base.test[metric.name])
-        measured.append(corrected_interval(pairs, ratio, confidence) if np.isfinite(pairs).all() else None)
-    corrected = iter(holm([found[3] for found in measured if found is not None]))
+    pairs = [sign * (unit.test[metric.name] - base.test[metric.name]) for unit in others]
+    trained = [pair if np.isfinite(pair).all() else None for pair in pairs]
     rows = [_row(protocol, base, None)]
-    for unit, found in zip(others, measured, strict=True):
-        if found is None:
-            nothing = float("nan")
-            rows.append(_row(protocol, unit, Difference(nothing, nothing, nothing, 1.0, "could not be trained")))
-            continue
-        mean, low, high, _ = found
-        verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-        rows.append(_row(protocol, unit, Difference(mean, low, high, next(corrected), verdict)))
+    for unit, found in zip(others, decide(trained, ratio, protocol.confidence, _resolution(protocol, base)), strict=True):
+        rows.append(_row(protocol, unit, _difference(found)))
     rows.sort(key=lambda row: -np.inf if np.isnan(row.mean) else sign * row.mean, reverse=True)
     better = [row for row in rows if row.difference is not None and row.difference.verdict == "better"]
     return Answer(tuple(rows), better[0].candidate if better else None, _sentence(protocol, rows, better))
+
+
+def _resolution(protocol: Protocol, base: Unit) -> float:
+    """What one test row can move the metric by: equal differences on every seed are not known better than this."""
+    rows = int(base.truth.shape[1])
+    size = float(np.abs(base.test[protocol.metric]).mean()) if protocol.task.kind == "regression" else 1.0
+    return (size if np.isfinite(size) else 1.0) / rows
+
+
+def _difference(found: Paired | None) -> Difference:
+    if found is None:
+        nothing = float("nan")
+        return Difference(nothing, nothing, nothing, 1.0, "could not be trained")
+    note = ""
+    if found.verdict == "no difference shown":
+        if found.mean == 0.0:
+            note = "no difference shown; the two agree on average"
+        elif found.more_seeds is None:
+            note = "no difference shown; no number of seeds would show one of this size, which needs more data"
+        else:
+            seeds = "about 1 more seed" if found.more_seeds == 1 else f"about {found.more_seeds} more seeds"
+            note = f"no difference shown; {seeds} would be needed to see one of this size"
+    return Difference(
+        found.mean,
+        found.low,
+        found.high,
+        found.p_value,
+        found.verdict,
+        found.effect_size,
+        found.probability_better,
+        found.more_seeds,
+        note,
+    )
 
 
 def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
@@ -114,7 +122,28 @@ def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
         test={name: float(found.mean()) for name, found in unit.test.items()},
         diverged=int(unit.diverged.sum()),
         seconds=unit.seconds,
+        variance=float(values.var(ddof=1)),
+        calibration=_calibration(protocol, unit),
+        seconds_per_step=unit.seconds_per_step,
+        peak_memory=unit.peak_memory,
     )
+
+
+def gives_probabilities(protocol: Protocol, unit: Unit) -> bool:
+    """Whether the unit's predictions can be asked how sure they are."""
+    if protocol.task.kind == "regression" or unit.candidate.spec.link != "probabilities":
+        return False
+    return bool((unit.chosen >= 0).all() and np.isfinite(unit.predictions).all())
+
+
+def _calibration(protocol: Protocol, unit: Unit) -> dict[str, float]:
+    if protocol.task.kind == "regression":
+        return {}
+    found = {name: float(unit.test[name].mean()) if name in unit.test else float("nan") for name in CALIBRATION}
+    if np.isnan(found["smooth_calibration_error"]) and gives_probabilities(protocol, unit):
+        seeds = [smooth_calibration_error(y, p) for y, p in zip(unit.truth, unit.predictions, strict=True)]
+        found["smooth_calibration_error"] = float(np.mean(seeds))
+    return found
 
 
 def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) -> str:
@@ -129,4 +158,17 @@ def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) ->
         )
     worse = [row.candidate.label for row in rows if row.difference is not None and row.difference.verdict == "worse"]
     tail = f" Shown to be worse: {', '.join(worse)}." if worse else ""
-    return f"No objective was shown to be better than {base} on {protocol.data_name} with {seeds} seeds; stay with it.{tail}"
+    return (
+        f"No objective was shown to be better than {base} on {protocol.data_name} with {seeds} seeds; stay with it."
+        f"{_largest_gain(rows)}{tail}"
+    )
+
+
+def _largest_gain(rows: Sequence[Row]) -> str:
+    """What it would take to know more about the objective that looked best."""
+    gains = [row for row in rows if row.difference is not None and row.difference.mean > 0]
+    if not gains or gains[0].difference is None:
+        return ""
+    best, difference = gains[0], gains[0].difference
+    needed = "more data, not more seeds" if difference.more_seeds is None else f"about {difference.more_seeds} more seeds"
+    return f" The largest gain seen, {best.candidate.label} by {difference.mean:.4f}, would need {needed} to be shown."

@@ -1,45 +1,50 @@
 """The report of a comparison: one HTML file that needs nothing else, answer first."""
 
 import json
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import jinja2
 import numpy as np
-import plotly.graph_objects as go
 import torch
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 import lossary
-from lossary.arena.analysis import Answer
+from lossary.arena import figures
+from lossary.arena.analysis import CALIBRATION, Answer
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
 from lossary.errors import StoreError
-
-# Okabe and Ito's colours, which people with any colour vision can tell apart, less the yellow that a white page swallows.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31", "#888888")
 
 
 def write_report(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    figures = {
-        "differences": _differences(protocol, answer),
-        "curves": _curves(protocol, units),
-        "rates": _rates(protocol, units),
+    environment.filters |= {
+        "number": _number,
+        "milliseconds": _milliseconds,
+        "megabytes": _megabytes,
+        "broken": _broken,
+        "words": _words,
     }
+    drawn = _figures(protocol, units, answer, data.classes, data.target_name)
+    metrics = [metric.name for metric in protocol.task.metrics if metric.name not in CALIBRATION]
     page = environment.get_template("report.html").render(
         data=data,
         protocol=protocol,
         answer=answer,
         units=units,
-        metrics=[metric.name for metric in protocol.task.metrics],
-        figures={name: _for_script(figure) for name, figure in figures.items()},
+        metrics=metrics,
+        calibration=CALIBRATION if protocol.task.kind != "regression" else (),
+        shown=_notable(protocol, answer),
+        figures={place: _for_script(figure) for place, figure in drawn.items()},
         plotly=get_plotlyjs(),
         facts={
             "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -57,66 +62,57 @@ def write_report(data: Data, protocol: Protocol, units: Sequence[Unit], answer: 
     return path
 
 
-def _for_script(figure: go.Figure) -> str:
+def _notable(protocol: Protocol, answer: Answer) -> tuple[str, ...]:
+    """The baseline and the best other objective: what a reader wants to see side by side."""
+    others = [row.candidate.label for row in answer.rows if row.difference is not None and np.isfinite(row.mean)]
+    return (protocol.baseline.label, *others[:1])
+
+
+def _figures(
+    protocol: Protocol, units: Sequence[Unit], answer: Answer, classes: Sequence[str], target: str
+) -> Mapping[str, figures.Figure]:
+    """The pictures of one comparison by the id of their place on the page."""
+    shown = _notable(protocol, answer)
+    by_label = {unit.candidate.label: unit for unit in units}
+    found: dict[str, figures.Figure | None] = {
+        "differences": figures.differences(protocol, answer),
+        "curves": figures.curves(protocol, units),
+        "rates": figures.rates(protocol, units),
+        "reliability": figures.reliability(protocol, units, shown),
+    }
+    if protocol.task.kind in ("binary", "multiclass"):
+        found |= {f"confusion-{place}": figures.confusion(classes, by_label[label]) for place, label in enumerate(shown)}
+    if protocol.task.kind == "regression":
+        found["predicted"] = figures.predicted_against_true(target, units, shown)
+    return {place: figure for place, figure in found.items() if figure is not None}
+
+
+def _for_script(figure: figures.Figure) -> str:
     """JSON that may stand inside a script element whatever the names in it."""
-    return json.dumps(json.loads(figure.to_json())).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return json.dumps(figure, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _differences(protocol: Protocol, answer: Answer) -> go.Figure:
-    rows = [row for row in reversed(answer.rows) if row.difference is not None and np.isfinite(row.difference.mean)]
-    found = [row.difference for row in rows if row.difference is not None]
-    figure = go.Figure(
-        go.Scatter(
-            x=[d.mean for d in found],
-            y=[row.candidate.label for row in rows],
-            mode="markers",
-            marker={"size": 10, "color": [{"better": "#009e73", "worse": "#d55e00"}.get(d.verdict, "#888888") for d in found]},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [d.high - d.mean for d in found],
-                "arrayminus": [d.mean - d.low for d in found],
-                "color": "#888888",
-            },
-            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
-        )
-    )
-    figure.add_vline(x=0, line_dash="dot", line_color="#888888")
-    figure.update_xaxes(title=f"{protocol.metric}, better than {protocol.baseline.label} →", zeroline=False)
-    figure.update_layout(height=130 + 34 * len(rows), showlegend=False)
-    return figure
+NOTHING = "\N{EN DASH}"
 
 
-def _curves(protocol: Protocol, units: Sequence[Unit]) -> go.Figure:
-    figure = go.Figure()
-    for number, unit in enumerate(units):
-        kept = [unit.curve[seed, rate] for seed, rate in enumerate(unit.chosen) if rate >= 0]
-        if kept:
-            figure.add_scatter(
-                x=unit.curve_epochs, y=np.mean(kept, axis=0), name=unit.candidate.label, mode="lines+markers",
-                line_color=COLOURS[number % len(COLOURS)],
-            )  # fmt: skip
-    figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=f"validation {protocol.metric}")
-    return figure
+def _number(value: float, form: str = "%.4f") -> str:
+    """A dash where there is nothing to say."""
+    return form % value if math.isfinite(value) else NOTHING
 
 
-def _rates(protocol: Protocol, units: Sequence[Unit]) -> go.Figure:
-    figure = go.Figure()
-    for number, unit in enumerate(units):
-        values = np.where(np.isfinite(unit.validation), unit.validation, np.nan).mean(axis=0)
-        figure.add_scatter(
-            x=protocol.learning_rates,
-            y=values,
-            name=unit.candidate.label,
-            mode="lines+markers",
-            line_color=COLOURS[number % len(COLOURS)],
-        )
-    figure.update_xaxes(
-        title="learning rate",
-        type="log",
-        tickvals=protocol.learning_rates,
-        ticktext=[f"{rate:g}" for rate in protocol.learning_rates],
-    )
-    figure.update_yaxes(title=f"validation {protocol.metric}")
-    return figure
+def _broken(label: str) -> Markup:
+    """Parameters may go to a line of their own."""
+    return Markup("<wbr>(").join(escape(part) for part in label.split("(", 1))
+
+
+def _words(name: str) -> Markup:
+    """A metric's name that may be broken after each word."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g}" if seconds > 0 else NOTHING
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:.0f}" if size > 0 else NOTHING

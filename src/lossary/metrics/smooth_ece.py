@@ -121,9 +121,12 @@ def _spectrum(masses: Tensor) -> Tensor:
 
 def _smoothed(spectrum: Tensor, width: float) -> Tensor:
     """The ring after smoothing. Its first CELLS + 1 points times 2 CELLS are the density on [0, 1]."""
-    steps = torch.arange(CELLS + 1, dtype=spectrum.real.dtype, device=spectrum.device)
-    decay = torch.exp((width * CELLS) ** 2 * (torch.cos(math.pi * steps / CELLS) - 1))
-    ring: Tensor = torch.fft.irfft(spectrum * decay, n=2 * CELLS)
+    strength = (width * CELLS) ** 2
+    last = math.acos(max(1 - 40 / max(strength, 1e-9), -1.0)) / math.pi  # waves beyond are damped below the last digit
+    count = min(int(last * CELLS) + 2, CELLS + 1)
+    steps = torch.arange(count, dtype=spectrum.real.dtype, device=spectrum.device)
+    decay = torch.exp(strength * (torch.cos(math.pi * steps / CELLS) - 1))
+    ring: Tensor = torch.fft.irfft(spectrum[:count] * decay, n=2 * CELLS)
     return ring
 
 
