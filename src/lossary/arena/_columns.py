@@ -112,9 +112,7 @@ def target_values(name: str, column: str, values: pa.ChunkedArray) -> Array:
 def group_values(name: str, column: str, values: pa.ChunkedArray) -> Array:
     """One number for each value, whatever its type."""
     if pa.types.is_nested(values.type):
-        raise DataError(
-            f"{name}: the group {column!r} holds {values.type}, only numbers, text, dates and true/false can name a group"
-        )
+        raise DataError(f"{name}: the group {column!r} holds {values.type}, which cannot name a group")
     return np.array(pa.chunked_array([values.combine_chunks()]).dictionary_encode().chunk(0).indices)
 
 
