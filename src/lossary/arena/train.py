@@ -74,7 +74,7 @@ class Trained:
     best: Array  # (runs,) the checkpoint whose weights were kept
     batched: bool
     seconds_per_step: float  # of one run
-    why_not_batched: str = ""
+    why_not_batched: str = ""  # what kept a program from being recorded, if anything did
 
     def predict(self, features: Tensor, members: Sequence[int]) -> Tensor:
         """Linked predictions of some members on features (members, rows, ...)."""
@@ -164,8 +164,9 @@ def train(
         progress: called with the number of finished epochs.
         batched: False asks for the ordinary loop.
     """
-    why = "asked for"
+    why = ""  # asked for, or one run alone, which recording would only delay
     stack: _Program | _Loop
+    batched = batched and len(runs) > 1
     if batched:
         try:
             stack = _Program(trainees, splits, runs, recipe)
@@ -198,7 +199,7 @@ def train(
         best=keeper.best_place,
         batched=batched,
         seconds_per_step=seconds / max(steps * len(runs), 1),
-        why_not_batched="" if batched else why,
+        why_not_batched=why,
     )
 
 

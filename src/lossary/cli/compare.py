@@ -148,6 +148,6 @@ def _notes(result: "Comparison") -> list[str]:
     for unit in result.units:
         if unit.diverged.any():
             notes.append(f"{unit.diverged.sum()} of {unit.diverged.size} runs of {unit.candidate.label} diverged")
-        if not unit.batched:
+        if unit.why_not_batched:
             notes.append(f"{unit.candidate.label} was trained one run at a time: {unit.why_not_batched}")
     return notes
