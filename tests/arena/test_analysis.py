@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossary.arena.analysis import corrected_interval, holm
-from lossary.arena.run import choose
-from lossary.arena.tasks import METRICS
+from lossary.arena.analysis import Answer, analyse, corrected_interval, holm
+from lossary.arena.data import from_arrays
+from lossary.arena.protocol import make_protocol
+from lossary.arena.run import Unit, choose
+from lossary.arena.tasks import METRICS, Candidate
 
 
 def test_without_overlap_it_is_the_paired_t_test() -> None:
@@ -75,3 +77,71 @@ def test_log_loss_and_brier_by_hand() -> None:
     truth, p = np.array([0, 1]), np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
     assert METRICS["log_loss"](truth, p) == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
     assert METRICS["brier"](truth, p) == pytest.approx(((0.25 + 0.09 + 0.04) + (0.01 + 0.04 + 0.01)) / 2)
+
+
+BASE, OTHER = Candidate("cross_entropy"), Candidate("focal", {"gamma": 3.0})
+
+
+def answered(others: list[float], metric: str = "accuracy", rows: int = 100) -> Answer:
+    """The answer on a baseline at 0.8 and another objective that is better by so much on each seed."""
+    seeds = len(others)
+    truth = np.tile(np.arange(rows) % 2, (seeds, 1))
+    data = from_arrays("made", np.zeros((500, 1)), np.arange(500) % 3)
+    protocol = make_protocol(data, objectives=[OTHER.label], metric=metric, seeds=seeds, learning_rates=[0.1, 0.2])
+
+    def unit(candidate: Candidate, values: list[float]) -> Unit:
+        wins = np.ones((seeds, 2))
+        return Unit(
+            candidate=candidate,
+            validation=wins,
+            losses=np.ones((seeds, 2, 1)),
+            curve=np.ones((seeds, 2, 1)),
+            curve_epochs=np.array([1]),
+            chosen=np.ones(seeds, dtype=np.int64),
+            test={metric: np.array(values)},
+            predictions=np.stack([1 - 0.9 * truth, 0.9 * truth], -1),
+            truth=truth,
+            batched=True,
+            why_not_batched="",
+            seconds=1.0,
+            seconds_per_step=2e-3,
+            peak_memory=5,
+        )
+
+    return analyse(protocol, [unit(BASE, [0.8] * seeds), unit(OTHER, [0.8 + more for more in others])])
+
+
+def test_a_shown_difference_is_recommended_with_all_that_is_known_of_it() -> None:
+    answer = answered([0.1, 0.11, 0.09, 0.1, 0.1])
+    row = answer.rows[0]
+    assert row.difference is not None
+    assert answer.recommended == OTHER
+    assert OTHER.code == 'loss = lossary.create("focal", gamma=3.0)'
+    assert (row.difference.verdict, row.difference.note, row.difference.more_seeds) == ("better", "", None)
+    assert row.difference.effect_size == pytest.approx(0.79788 * 0.1 / math.sqrt(0.0002 / 4), rel=1e-4)
+    assert row.difference.probability_better > 0.99
+    assert row.variance == pytest.approx(row.deviation**2)
+    assert (row.learning_rate, row.seconds_per_step, row.peak_memory) == (0.2, 2e-3, 5)
+    assert row.calibration["smooth_calibration_error"] == pytest.approx(0.05, abs=2e-3)  # half 0.9 sure, and always right
+    assert math.isnan(row.calibration["brier"])
+
+
+def test_what_would_be_needed_is_said_where_nothing_was_shown() -> None:
+    seen = answered([0.04, 0.02, 0.05, 0.03, 0.01])
+    assert seen.rows[0].difference is not None
+    more = seen.rows[0].difference.more_seeds
+    assert more is not None
+    assert seen.rows[0].difference.note == f"no difference shown; about {more} more seeds would be needed to see one of this size"
+    assert f"would need about {more} more seeds to be shown" in seen.sentence
+    hopeless = answered([0.04, -0.03, 0.05, -0.02, 0.0])
+    assert hopeless.rows[0].difference is not None
+    assert "no number of seeds would show one of this size, which needs more data" in hopeless.rows[0].difference.note
+    assert "would need more data, not more seeds, to be shown" in hopeless.sentence
+    assert hopeless.recommended is None
+
+
+def test_equal_gains_of_one_test_row_are_no_finding() -> None:
+    answer = answered([0.01] * 5)
+    assert answer.rows[0].difference is not None
+    assert answer.rows[0].difference.p_value > 0.1
+    assert answer.recommended is None

@@ -170,5 +170,5 @@ def _largest_gain(rows: Sequence[Row]) -> str:
     if not gains or gains[0].difference is None:
         return ""
     best, difference = gains[0], gains[0].difference
-    needed = "more data, not more seeds" if difference.more_seeds is None else f"about {difference.more_seeds} more seeds"
+    needed = "more data, not more seeds," if difference.more_seeds is None else f"about {difference.more_seeds} more seeds"
     return f" The largest gain seen, {best.candidate.label} by {difference.mean:.4f}, would need {needed} to be shown."

@@ -1,14 +1,100 @@
-"""A comparison as plain values, for programs."""
+"""A comparison as plain values, for programs, and as a file."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from lossary.arena.analysis import Answer
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
+from lossary.errors import StoreError, UnknownNameError
+
+Writer = Callable[[Data, Protocol, Sequence[Unit], Answer, Path], None]
+
+
+def export(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> Path:
+    """Write a comparison as what the file's name ends in: every seed's numbers, or in Markdown the leaderboard."""
+    write = WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise UnknownNameError(f"a comparison can be written as {', '.join(WRITERS)}, got {path.name!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(data, protocol, units, answer, path)
+    except OSError as error:
+        raise StoreError(f"the comparison cannot be written to {path}: {error.strerror or error}") from error
+    return path
+
+
+def seeds_table(protocol: Protocol, units: Sequence[Unit]) -> pa.Table:
+    """One row for each objective and seed: the chosen rate, every metric on test data, and the difference to the baseline."""
+    metric = protocol.task.metric(protocol.metric)
+    base = next(unit for unit in units if unit.candidate == protocol.baseline)
+    sign = 1.0 if metric.greater_is_better else -1.0
+    columns: dict[str, list[Any]] = {"objective": [], "parameters": [], "baseline": [], "seed": [], "learning_rate": []}
+    columns |= {f"test_{judge.name}": [] for judge in protocol.task.metrics} | {"better_by": []}
+    for unit in units:
+        better = sign * (unit.test[metric.name] - base.test[metric.name])
+        for place, seed in enumerate(protocol.seeds):
+            chosen = int(unit.chosen[place])
+            columns["objective"].append(unit.candidate.objective)
+            columns["parameters"].append(json.dumps(_plain(dict(unit.candidate.parameters))))
+            columns["baseline"].append(unit is base)
+            columns["seed"].append(seed)
+            columns["learning_rate"].append(protocol.learning_rates[chosen] if chosen >= 0 else None)
+            for judge in protocol.task.metrics:
+                columns[f"test_{judge.name}"].append(_plain(unit.test[judge.name][place]))
+            columns["better_by"].append(None if unit is base else _plain(better[place]))
+    numbers = {name for name in columns if name.startswith("test_") or name in ("learning_rate", "better_by")}
+    return pa.table({name: pa.array(values, pa.float64()) if name in numbers else values for name, values in columns.items()})
+
+
+def _write_csv(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> None:
+    pyarrow.csv.write_csv(seeds_table(protocol, units), path)
+
+
+def _write_parquet(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> None:
+    pyarrow.parquet.write_table(seeds_table(protocol, units), path)
+
+
+def _write_json(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> None:
+    path.write_text(json.dumps(as_dict(data, protocol, units, answer), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_markdown(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> None:
+    lines = [
+        _cell(answer.sentence),
+        "",
+        f"| objective | {protocol.metric} | better by | interval | p | verdict |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in answer.rows:
+        d = row.difference
+        cells = ["", "", "", "baseline"]
+        if d is not None:
+            interval = f"{d.low:+.4f} to {d.high:+.4f}" if np.isfinite(d.low) else "-"
+            cells = [f"{d.mean:+.4f}" if np.isfinite(d.mean) else "-", interval, f"{d.p_value:.2g}", d.note or d.verdict]
+        mean = f"{row.mean:.4f}" if np.isfinite(row.mean) else "-"
+        lines.append(f"| {' | '.join(_cell(cell) for cell in (row.candidate.label, mean, *cells))} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    """Names come from the data: in a table of Markdown they are only names."""
+    for mark in ("\\", "|", "<", "*", "`", "["):
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())
+
+
+WRITERS: dict[str, Writer] = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json, ".md": _write_markdown}
 
 
 def as_dict(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer) -> dict[str, object]:
@@ -25,11 +111,15 @@ def as_dict(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answe
                 "code": row.candidate.code,
                 "mean": row.mean,
                 "deviation": row.deviation,
+                "variance": row.variance,
                 "difference": None if row.difference is None else asdict(row.difference),
                 "learning_rate": row.learning_rate,
                 "test": row.test,
+                "calibration": row.calibration,
                 "diverged_runs": row.diverged,
                 "seconds": row.seconds,
+                "seconds_per_step": row.seconds_per_step or None,
+                "peak_memory_bytes": row.peak_memory or None,
                 "batched": unit.batched,
                 "reused": unit.reused,
                 "seeds": [

@@ -28,7 +28,7 @@ GREY = "#888888"
 MOST_POINTS = 800  # in a scatter plot; more hide each other
 FINEST, FEWEST = 0.03, 8  # width of a reliability curve, and predictions behind a point of it; below, it shows luck
 MOST_CLASSES = 30  # in a confusion matrix; more cannot be read
-SURE = [[0.0, "rgba(0,114,178,0)"], [0.1, "rgba(0,114,178,0.3)"], [1.0, "rgba(0,114,178,0.85)"]]  # small errors are to be seen
+SURE = [[0.0, "rgba(0,114,178,0)"], [0.1, "rgba(0,114,178,0.25)"], [1.0, "rgba(0,114,178,0.6)"]]  # small errors are to be seen
 
 
 def name(text: str, longest: int = 40) -> str:
@@ -102,7 +102,7 @@ def rates(protocol: Protocol, units: Sequence[Unit]) -> Figure:
 def _mean(runs: Array) -> Array:
     """Over the runs that were still going on at each point."""
     going = np.isfinite(runs)
-    return np.where(going, runs, 0.0).sum(0) / np.where(going.any(0), going.sum(0), np.nan)
+    return np.asarray(np.where(going, runs, 0.0).sum(0) / np.where(going.any(0), going.sum(0), np.nan))
 
 
 def _trace(unit: Unit, number: int, x: Any, y: Any) -> dict[str, Any]:
@@ -136,6 +136,7 @@ def reliability(protocol: Protocol, units: Sequence[Unit], shown: Sequence[str])
         if curve.bandwidth < FINEST:
             curve = reliability_curve(torch.from_numpy(sure), torch.from_numpy(right), FINEST)
         near = curve.density.numpy() * len(sure) * curve.bandwidth * 3.5  # how many predictions a point rests on, 2 sqrt(pi) s n
+        near = np.where((curve.confidence.numpy() >= sure.min()) & (curve.confidence.numpy() <= sure.max()), near, 0)
         share = np.histogram(np.clip(sure, 0, 1), edges)[0] / len(sure)
         label = unit.candidate.label
         both = {"legendgroup": str(number), "visible": True if label in shown else "legendonly", "name": name(label)}
