@@ -49,6 +49,12 @@ class Row:
     calibration: dict[str, float] = field(default_factory=dict)  # CALIBRATION, NaN where predictions are not probabilities
     seconds_per_step: float = 0.0
     peak_memory: int = 0  # bytes, 0 where it is not known
+    tuned: dict[str, float] = field(default_factory=dict)  # the objective's own hyper-parameters in the trial chosen most often
+
+    @property
+    def code(self) -> str:
+        """The line that makes the objective as it was chosen most often."""
+        return Candidate(self.candidate.objective, {**self.candidate.parameters, **self.tuned}).code
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Answer:
     rows: tuple[Row, ...]
     recommended: Candidate | None
     sentence: str
+    code: str = ""  # the line that applies the recommendation, with what tuning chose
 
 
 def analyse(protocol: Protocol, units: Sequence[Unit]) -> Answer:
@@ -73,7 +80,8 @@ def analyse(protocol: Protocol, units: Sequence[Unit]) -> Answer:
         rows.append(_row(protocol, unit, _difference(found)))
     rows.sort(key=lambda row: -np.inf if np.isnan(row.mean) else sign * row.mean, reverse=True)
     better = [row for row in rows if row.difference is not None and row.difference.verdict == "better"]
-    return Answer(tuple(rows), better[0].candidate if better else None, _sentence(protocol, rows, better))
+    sentence = _sentence(protocol, rows, better)
+    return Answer(tuple(rows), better[0].candidate, sentence, better[0].code) if better else Answer(tuple(rows), None, sentence)
 
 
 def _resolution(protocol: Protocol, base: Unit) -> float:
@@ -112,13 +120,13 @@ def _difference(found: Paired | None) -> Difference:
 def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
     values = unit.test[protocol.metric]
     usable = unit.chosen[unit.chosen >= 0]
-    rate = protocol.learning_rates[int(np.bincount(usable).argmax())] if len(usable) else float("nan")
+    trial = int(np.bincount(usable).argmax()) if len(usable) else None
     return Row(
         candidate=unit.candidate,
         mean=float(values.mean()),
         deviation=float(values.std(ddof=1)),
         difference=difference,
-        learning_rate=rate,
+        learning_rate=float("nan") if trial is None else protocol.learning_rates[trial],
         test={name: float(found.mean()) for name, found in unit.test.items()},
         diverged=int(unit.diverged.sum()),
         seconds=unit.seconds,
@@ -126,6 +134,7 @@ def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
         calibration=_calibration(protocol, unit),
         seconds_per_step=unit.seconds_per_step,
         peak_memory=unit.peak_memory,
+        tuned={} if trial is None else protocol.trials(unit.candidate)[trial],
     )
 
 

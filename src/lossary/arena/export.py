@@ -46,7 +46,8 @@ def seeds_table(protocol: Protocol, units: Sequence[Unit]) -> pa.Table:
         for place, seed in enumerate(protocol.seeds):
             chosen = int(unit.chosen[place])
             columns["objective"].append(unit.candidate.objective)
-            columns["parameters"].append(json.dumps(_plain(dict(unit.candidate.parameters))))
+            own = protocol.trials(unit.candidate)[chosen] if chosen >= 0 else {}
+            columns["parameters"].append(json.dumps(_plain({**unit.candidate.parameters, **own})))
             columns["baseline"].append(unit is base)
             columns["seed"].append(seed)
             columns["learning_rate"].append(protocol.learning_rates[chosen] if chosen >= 0 else None)
@@ -108,7 +109,8 @@ def as_dict(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answe
                 "objective": row.candidate.objective,
                 "parameters": dict(row.candidate.parameters),
                 "label": row.candidate.label,
-                "code": row.candidate.code,
+                "code": row.code,
+                "tuned": row.tuned,
                 "mean": row.mean,
                 "deviation": row.deviation,
                 "variance": row.variance,

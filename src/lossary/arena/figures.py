@@ -96,7 +96,8 @@ def rates(protocol: Protocol, units: Sequence[Unit]) -> Figure:
         traces.append(_trace(unit, number, protocol.learning_rates, values))
     layout = _axes("learning rate", f"validation {protocol.metric}")
     ticks = {"tickvals": list(protocol.learning_rates), "ticktext": [f"{rate:g}" for rate in protocol.learning_rates]}
-    return {"data": traces, "layout": {**layout, "xaxis": {**layout["xaxis"], "type": "log", **ticks}}}
+    few = ticks if len(protocol.learning_rates) <= 8 else {}
+    return {"data": traces, "layout": {**layout, "xaxis": {**layout["xaxis"], "type": "log", **few}}}
 
 
 def _mean(runs: Array) -> Array:
