@@ -42,6 +42,18 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert [result["metric"], result["baseline"]] == ["rmse", "mean_squared_error"]
 
 
+def test_several_data_sets_and_exports(tmp_path: Path) -> None:
+    done = lossary("compare", "wine", "iris", "-o", "focal", *QUICK, "--export", "csv", "--track", "tensorboard", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "average rank" in done.stdout
+    for name in ("wine.html", "iris.html", "wine.csv", "iris.protocol.json", "tensorboard"):
+        assert (tmp_path / "lossary-results" / name).exists()
+    again = lossary("compare", "wine", "iris", "-o", "focal", *QUICK, "--json", cwd=tmp_path)
+    result = json.loads(again.stdout)
+    assert [each["data"]["name"] for each in result["comparisons"]] == ["wine", "iris"]
+    assert result["across"]["data"] == ["wine", "iris"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

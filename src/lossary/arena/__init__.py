@@ -6,19 +6,31 @@
 ['cross_entropy']
 """
 
+import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lossary.arena.analysis import Answer, Row, analyse
+from torch.utils.data import Dataset
+
+from lossary.arena.across import Across, rank_across
+from lossary.arena.analysis import Answer, Difference, Row, analyse
 from lossary.arena.data import Data, from_arrays, load
 from lossary.arena.engine import Event, run_protocol
 from lossary.arena.protocol import Protocol, make_protocol
 from lossary.arena.run import Unit
 from lossary.arena.store import Store
+from lossary.errors import InvalidValueError
 
-__all__ = ["Comparison", "Data", "Protocol", "compare", "from_arrays", "load"]
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from lossary.arena.figures import Figure
+
+__all__ = ["Across", "Comparison", "Data", "Event", "Protocol", "compare", "from_arrays", "load", "rank_across"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,52 @@ class Comparison:
 
     @property
     def leaderboard(self) -> tuple[Row, ...]:
+        """One row for each objective, best first."""
         return self.answer.rows
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """The paired difference to the baseline, by objective."""
+        return {row.candidate.label: row.difference for row in self.answer.rows if row.difference is not None}
+
+    def plot_differences(self) -> "go.Figure":
+        """Paired differences to the baseline with their intervals."""
+        from lossary.arena import figures
+
+        return _plotly(figures.differences(self.protocol, self.answer))
+
+    def plot_learning_curves(self) -> "go.Figure":
+        """The deciding metric on validation data along the chosen runs."""
+        from lossary.arena import figures
+
+        return _plotly(figures.curves(self.protocol, self.units))
+
+    def plot_learning_rates(self) -> "go.Figure":
+        """How much each objective depends on its learning rate."""
+        from lossary.arena import figures
+
+        return _plotly(figures.rates(self.protocol, self.units))
+
+    def plot_reliability(self) -> "go.Figure":
+        """How often predictions of each confidence come true; for classes and labels."""
+        from lossary.arena import figures
+
+        drawn = figures.reliability(self.protocol, self.units, [unit.candidate.label for unit in self.units])
+        if drawn is None:
+            raise InvalidValueError(f"{self.data.name}: there are no probabilities to draw a reliability diagram of")
+        return _plotly(drawn)
 
     def report(self, path: str | Path) -> Path:
         """Write the report as one HTML file that needs nothing else."""
         from lossary.arena.report import write_report
 
         return write_report(self.data, self.protocol, self.units, self.answer, Path(path))
+
+    def export(self, path: str | Path) -> Path:
+        """Write the numbers, one row for each objective and seed (.csv, .parquet), all of them (.json), or a table (.md)."""
+        from lossary.arena.export import export
+
+        return export(self.data, self.protocol, self.units, self.answer, Path(path))
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for programs, as ``lossary compare --json`` prints them."""
@@ -47,11 +98,20 @@ class Comparison:
         return as_dict(self.data, self.protocol, self.units, self.answer)
 
 
+def _plotly(figure: "Figure") -> "go.Figure":
+    import plotly.graph_objects as go
+
+    return go.Figure(figure)
+
+
 def compare(
-    data: str | Path | Data,
+    data: "str | Path | Data | Dataset[Any]",
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     task: str | None = None,
+    group: str | None = None,
+    max_rows: int = 200_000,
+    image_size: int = 32,
     objectives: Sequence[str] | None = None,
     baseline: str | None = None,
     metric: str | None = None,
@@ -72,10 +132,13 @@ def compare(
     """Compare objectives on a data set: same splits, first weights, batches and tuning budget for each.
 
     Args:
-        data: a built-in name (``digits``, ``breast_cancer``, ``wine``, ``iris``, ``diabetes``), the path of a CSV or Parquet file,
-            or :class:`Data`.
-        target: the column of a file to predict.
-        task: ``binary``, ``multiclass`` or ``regression``, where it is not what the target looks like.
+        data: a built-in name (``digits``, ``breast_cancer``, ``wine``, ``iris``, ``diabetes``), the path of a CSV, Parquet, Arrow
+            or NPZ file or of a folder with a folder of images for each class, a PyTorch data set, or :class:`Data`.
+        target: the column of a file to predict; several names, or one text with commas, for several labels.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, where it is not what the target looks like.
+        group: the column of a file whose rows belong together (a patient, a user) and stay on one side of a split.
+        max_rows: of a larger file a random sample of so many rows is read.
+        image_size: images are brought to so many pixels a side.
         objectives: names, or calls such as ``"focal(gamma=3.0)"``; by default those that suit the task.
         baseline: what differences are taken to; by default the task's usual loss.
         metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, or RMSE.
@@ -92,7 +155,7 @@ def compare(
         store: the file that keeps finished work, or None to keep nothing.
         tell: called with an :class:`Event` as the work goes on.
     """
-    found = data if isinstance(data, Data) else load(data, target, task)
+    found = data if isinstance(data, Data) else load(data, target, task, group=group, max_rows=max_rows, image_size=image_size)
     protocol = make_protocol(
         found,
         objectives=objectives,
@@ -110,8 +173,16 @@ def compare(
     )
     with tempfile.TemporaryDirectory() as scratch:
         kept = Store(Path(scratch) / "arena.sqlite" if store is None else Path(store))
+        _write_plan(kept.path.parent, protocol)
         try:
             units = run_protocol(found, protocol, kept, tell, engine=engine, workers=workers)
         finally:
             kept.close()
     return Comparison(found, protocol, tuple(units), analyse(protocol, units))
+
+
+def _write_plan(folder: Path, protocol: Protocol) -> None:
+    """The protocol with its hash, on disk before anything is trained."""
+    safe = re.sub(r"[^\w.-]+", "_", protocol.data_name)
+    plan = {"digest": protocol.digest, **protocol.to_dict()}
+    (folder / f"{safe}.protocol.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")

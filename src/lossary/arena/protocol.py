@@ -103,7 +103,7 @@ def _arena_code() -> str:
     sources = [
         path.read_bytes()
         for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.stem in ("splits", "models", "train", "run")
+        if path.stem in ("splits", "_division", "_columns", "models", "train", "run")
     ]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
@@ -146,7 +146,7 @@ def make_protocol(
         raise InvalidValueError(f"trials must be at least 0, got {trials}")
     if patience < 0:
         raise InvalidValueError(f"patience must be at least 0, got {patience}")
-    images = getattr(data, "images", None) is not None
+    images = data.images is not None
     chosen_model = model or ("cnn" if images else "mlp")
     check_model(chosen_model, images)
     kind = data.task.kind

@@ -30,7 +30,6 @@ class Store:
                 raise StoreError(
                     f"{path} was written by another version of Lossary (format {found}, this one is {VERSION}); name another place"
                 )
-            self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS units (key TEXT PRIMARY KEY, record TEXT NOT NULL, arrays BLOB NOT NULL)"
             )

@@ -12,14 +12,26 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossary.arena import Comparison
+    from lossary.arena import Across, Comparison
     from lossary.arena.engine import Event
 
 
 def compare(
-    data: Annotated[str, typer.Argument(help="digits, breast_cancer, wine, iris, diabetes, or a .csv or .parquet file.")],
-    target: Annotated[str | None, typer.Option("--target", "-t", help="The column of a file to predict.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression, if not what the target looks like.")] = None,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="digits, breast_cancer, wine, iris, diabetes; a .csv, .parquet, .arrow or .npz file; a folder of images."
+        ),
+    ],
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="The column of a file to predict; several labels with commas.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass, multilabel or regression, if not what the target looks like.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="A column whose rows belong together and stay on one side of a split.")] = None,
+    max_rows: Annotated[int, typer.Option(help="Of a larger file, a random sample of so many rows is read.")] = 200_000,
+    image_size: Annotated[int, typer.Option(help="Images are brought to so many pixels a side.")] = 32,
     objective: Annotated[
         list[str] | None, typer.Option("--objective", "-o", help='An objective, such as focal or "focal(gamma=3.0)"; repeat it.')
     ] = None,
@@ -40,6 +52,7 @@ def compare(
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     workers: Annotated[int, typer.Option(help="Processes of the local engine.")] = 1,
     track: Annotated[list[str] | None, typer.Option(help="Also write to mlflow or tensorboard; repeat it.")] = None,
+    export: Annotated[list[str] | None, typer.Option(help="Also write the numbers as csv, parquet, json or md; repeat it.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for the report and for finished work.")] = Path("lossary-results"),
     json_: Annotated[bool, typer.Option("--json", help="Print the result for programs on standard output.")] = False,
 ) -> None:
@@ -55,37 +68,47 @@ def compare(
 
     for tracker in track or ():
         check_tracker(tracker)
-    found = arena.load(data, target, task)
-    try:
-        with _progress(Console(stderr=True), found.name) as tell:
-            result = arena.compare(
-                found,
-                objectives=objective or None,
-                baseline=baseline,
-                metric=metric,
-                seeds=seeds,
-                learning_rates=learning_rate or None,
-                trials=trials,
-                epochs=epochs,
-                batch_size=batch_size,
-                patience=patience,
-                model=model,
-                hidden=hidden,
-                engine=engine,
-                workers=workers,
-                store=out / "arena.sqlite",
-                tell=tell,
-            )
-    except KeyboardInterrupt:
-        typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
-    path = result.report(out / f"{found.name}.html")
-    for tracker in track or ():
-        write_to(tracker, result.protocol, result.units, result.answer, out)
+    results = []
+    for source in data:
+        found = arena.load(source, target, task, group=group, max_rows=max_rows, image_size=image_size)
+        try:
+            with _progress(Console(stderr=True), found.name) as tell:
+                result = arena.compare(
+                    found,
+                    objectives=objective or None,
+                    baseline=baseline,
+                    metric=metric,
+                    seeds=seeds,
+                    learning_rates=learning_rate or None,
+                    trials=trials,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    patience=patience,
+                    model=model,
+                    hidden=hidden,
+                    engine=engine,
+                    workers=workers,
+                    store=out / "arena.sqlite",
+                    tell=tell,
+                )
+        except KeyboardInterrupt:
+            typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
+            raise typer.Exit(130) from None
+        path = result.report(out / f"{found.name}.html")
+        for suffix in export or ():
+            result.export(out / f"{found.name}.{suffix.lstrip('.')}")
+        for tracker in track or ():
+            write_to(tracker, result.protocol, result.units, result.answer, out)
+        results.append((result, path))
+        if not json_:
+            _show(Console(), result, path)
+    across = arena.rank_across([result for result, _ in results]) if len(results) > 1 else None
+    if across is not None and not json_:
+        _show_across(Console(), across)
     if json_:
-        typer.echo(json.dumps({**result.to_dict(), "report": str(path)}, indent=2))
-    else:
-        _show(Console(), result, path)
+        shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
+        whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
+        typer.echo(json.dumps(whole, indent=2))
 
 
 @contextmanager
@@ -151,3 +174,31 @@ def _notes(result: "Comparison") -> list[str]:
         if unit.why_not_batched:
             notes.append(f"{unit.candidate.label} was trained one run at a time: {unit.why_not_batched}")
     return notes
+
+
+def _show_across(console: "Console", across: "Across") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("objective", overflow="fold")
+    table.add_column("average rank", justify="right")
+    for name in across.data:
+        table.add_column(escape(name), justify="right")
+    for label, average, ranks in zip(across.objectives, across.average_ranks, across.ranks, strict=True):
+        table.add_row(escape(label), f"{average:.2f}", *(f"{rank:g}" for rank in ranks))
+    console.print(table)
+    console.print(escape(across.sentence), highlight=False)
+
+
+def _across_as_dict(across: "Across") -> dict[str, object]:
+    return {
+        "data": across.data,
+        "objectives": across.objectives,
+        "average_ranks": across.average_ranks.tolist(),
+        "ranks": across.ranks.tolist(),
+        "p_value": across.p_value,
+        "critical_difference": across.critical_difference,
+        "answer": across.sentence,
+    }
