@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 import lossary
 from lossary.arena import Comparison, from_arrays, rank_across
+from lossary.arena.report import write_across
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-2], "hidden": 8, "store": None}
@@ -119,3 +120,11 @@ def test_ranks_over_several_data_sets(wine: tuple[Comparison, Path]) -> None:
     assert across.data == ("wine", "iris")
     assert set(across.objectives) == {"cross_entropy", "focal", "squentropy"}
     assert across.average_ranks.sum() == pytest.approx(6.0)
+
+
+def test_the_page_over_several_data_sets_stands_alone(wine: tuple[Comparison, Path]) -> None:
+    iris = lossary.compare("iris", objectives=["focal", "squentropy"], **QUICK)
+    across = rank_across([wine[0], iris])
+    page = write_across(across, [wine[0], iris], wine[1] / "across.html").read_text()
+    for expected in (across.sentence, "wine", "iris", "squentropy", iris.protocol.digest, "Nemenyi"):
+        assert expected in page

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 import lossary
 from lossary.arena import figures
+from lossary.arena.across import Across, Compared
 from lossary.arena.analysis import CALIBRATION, Answer
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
@@ -24,6 +25,35 @@ from lossary.errors import StoreError
 
 
 def write_report(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> Path:
+    """The report of one comparison."""
+    return _write(
+        "report.html",
+        path,
+        _figures(protocol, units, answer, data.classes, data.target_name),
+        data=data,
+        protocol=protocol,
+        answer=answer,
+        units=units,
+        metrics=[metric.name for metric in protocol.task.metrics if metric.name not in CALIBRATION],
+        calibration=CALIBRATION if protocol.task.kind != "regression" else (),
+        shown=_notable(protocol, answer),
+        facts={
+            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "lossary": lossary.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        },
+    )
+
+
+def write_across(across: Across, comparisons: Sequence[Compared], path: Path) -> Path:
+    """The report of several comparisons."""
+    drawn = {"ranks": figures.critical_difference_diagram(across), "profile": figures.performance_profile(across)}
+    return _write("across.html", path, drawn, across=across, comparisons=comparisons)
+
+
+def _write(template: str, path: Path, drawn: Mapping[str, figures.Figure], **values: object) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -34,26 +64,8 @@ def write_report(data: Data, protocol: Protocol, units: Sequence[Unit], answer: 
         "broken": _broken,
         "words": _words,
     }
-    drawn = _figures(protocol, units, answer, data.classes, data.target_name)
-    metrics = [metric.name for metric in protocol.task.metrics if metric.name not in CALIBRATION]
-    page = environment.get_template("report.html").render(
-        data=data,
-        protocol=protocol,
-        answer=answer,
-        units=units,
-        metrics=metrics,
-        calibration=CALIBRATION if protocol.task.kind != "regression" else (),
-        shown=_notable(protocol, answer),
-        figures={place: _for_script(figure) for place, figure in drawn.items()},
-        plotly=get_plotlyjs(),
-        facts={
-            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "lossary": lossary.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        },
-    )
+    scripts = {place: _for_script(figure) for place, figure in drawn.items()}
+    page = environment.get_template(template).render(figures=scripts, plotly=get_plotlyjs(), **values)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

@@ -63,6 +63,7 @@ def compare(
     from rich.console import Console
 
     from lossary import arena
+    from lossary.arena.report import write_across
     from lossary.arena.tracking import check_tracker
     from lossary.arena.tracking import track as write_to
 
@@ -103,8 +104,10 @@ def compare(
         if not json_:
             _show(Console(), result, path)
     across = arena.rank_across([result for result, _ in results]) if len(results) > 1 else None
-    if across is not None and not json_:
-        _show_across(Console(), across)
+    if across is not None:
+        summary = write_across(across, [result for result, _ in results], out / "across.html")
+        if not json_:
+            _show_across(Console(), across, summary)
     if json_:
         shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
         whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
@@ -159,8 +162,8 @@ def _show(console: "Console", result: "Comparison", report: Path) -> None:
         table.add_row(label, value, f"{d.mean:+.{digits}f}", f"{d.low:+.{digits}f} to {d.high:+.{digits}f}", words[d.verdict])
     console.print(table)
     console.print(escape(result.answer.sentence), highlight=False)
-    if result.answer.recommended is not None:
-        console.print(f"  {escape(result.answer.recommended.code)}", highlight=False)
+    if result.answer.code:
+        console.print(f"  {escape(result.answer.code)}", highlight=False)
     for note in (*result.data.notes, *_notes(result)):
         console.print(f"Note: {escape(note)}.", style="yellow", highlight=False)
     console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
@@ -176,7 +179,7 @@ def _notes(result: "Comparison") -> list[str]:
     return notes
 
 
-def _show_across(console: "Console", across: "Across") -> None:
+def _show_across(console: "Console", across: "Across", report: Path) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -190,6 +193,7 @@ def _show_across(console: "Console", across: "Across") -> None:
         table.add_row(escape(label), f"{average:.2f}", *(f"{rank:g}" for rank in ranks))
     console.print(table)
     console.print(escape(across.sentence), highlight=False)
+    console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
 
 
 def _across_as_dict(across: "Across") -> dict[str, object]:
