@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import lossary
-from lossary import _registry
+from lossary import _registry, functional
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 
 
@@ -67,7 +67,7 @@ def test_specs_are_frozen() -> None:
         (lambda: lossary.create("focal", gama=1.0), InvalidTypeError, "focal: there is no parameter 'gama'; did you mean 'gamma'?"),
         (lambda: lossary.create("focal", zzz=1.0), InvalidTypeError, "focal: there is no parameter 'zzz'; it takes gamma, weight,"),
         (lambda: lossary.list_objectives(family="classifcation"), UnknownNameError, "did you mean 'classification'"),
-        (lambda: lossary.functional.squentropi, AttributeError, "did you mean 'squentropy'"),
+        (lambda: functional.__getattr__("squentropi"), AttributeError, "did you mean 'squentropy'"),
     ],
 )
 def test_misspelt_names_get_a_suggestion(call, error: type[Exception], message: str) -> None:  # type: ignore[no-untyped-def]

@@ -154,7 +154,7 @@ class Scripted:
         self.said = iter(said)
         self.weights: list[Tensor] = []
 
-    def __call__(self, predict: Predict) -> np.ndarray:  # type: ignore[type-arg]
+    def __call__(self, predict: Predict) -> np.ndarray:
         self.weights.append(predict("validation"))
         return np.array(next(self.said))
 

@@ -70,4 +70,5 @@ def stack(images: list[Array]) -> Array:
     """One array of grey images if all are grey; otherwise those become red, green and blue alike."""
     channels = max(len(image) for image in images)
     same = [image if len(image) == channels else np.repeat(image, channels, axis=0) for image in images]
-    return np.divide(np.stack(same), 255, dtype=np.float32)
+    scaled: Array = np.divide(np.stack(same), 255, dtype=np.float32)
+    return scaled
