@@ -47,7 +47,9 @@ readme: install
 	$(BIN)/python tools/readme.py
 
 bench: install
-	$(BIN)/python benchmarks/arena.py
+	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md
+	$(BIN)/python benchmarks/arena.py grid --save docs/benchmarks.md
+	$(BIN)/python benchmarks/arena.py memory --save docs/benchmarks.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -15,12 +15,14 @@ with skorch; the median of interleaved rounds of the same work.
 """
 
 import argparse
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -44,17 +46,31 @@ def main() -> None:
     parser.add_argument("part", choices=["default", "grid", "memory"], nargs="?", default="default")
     parser.add_argument("--epochs", type=int, help="60 by default, 3 for the grid")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--save", type=Path, help="a Markdown file whose section for this part is written anew")
     parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    console = Console(record=options.save is not None, width=100 if options.save else None)
     if options.part == "default":
-        compare_default(options.epochs or 60, options.seeds)
+        compare_default(console, options.epochs or 60, options.seeds)
     elif options.part == "grid":
-        compare_grid(options.epochs or 3)
+        compare_grid(console, options.epochs or 3)
     elif options.runs:
         print(peak_of(options.runs))
     else:
-        compare_memory()
+        compare_memory(console)
+    if options.save:
+        save(options.save, options.part, console.export_text())
+
+
+def save(path: Path, part: str, printed: str) -> None:
+    """Write what was printed into the file's section of this part."""
+    title = "# How fast the arena is\n\nWritten by `make bench`; seconds differ from machine to machine, ratios hardly.\n"
+    old = path.read_text(encoding="utf-8") if path.exists() else title
+    lines = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines() if line.strip() and line.strip() != "training")
+    section = f"\n## {part}\n\n`python benchmarks/arena.py {part}`\n\n```text\n{lines}\n```\n"
+    rest = re.sub(rf"\n## {part}\n.*?(?=\n## |\Z)", "", old, flags=re.S)
+    path.write_text(rest.rstrip("\n") + "\n" + section, encoding="utf-8")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -87,11 +103,10 @@ def accuracy(result: Trained, splits: list[Split], runs: list[Run]) -> torch.Ten
     return (prediction == truth).float().mean(1)
 
 
-def compare_default(epochs: int, seeds: int) -> None:
+def compare_default(console: Console, epochs: int, seeds: int) -> None:
     protocol = make_protocol(load("digits"), epochs=epochs, seeds=seeds)
     splits = make_splits(load("digits"), protocol.seeds, protocol.validation_share, protocol.test_share)
     runs = [Run(place, rate) for place in range(len(splits)) for rate in protocol.learning_rates]
-    console = Console()
     table = Table("objective", "batched s", "plain s", "ratio", "runs alike", "largest gap", box=None)
     trained(protocol.candidates[0], splits, runs[:1], Recipe(1, protocol.recipe.batch_size), batched=True)  # costs of first use
     totals = [0.0, 0.0]
@@ -117,11 +132,10 @@ def compare_default(epochs: int, seeds: int) -> None:
     console.print(f"{protocol.runs} runs of {epochs} epochs: {totals[1] / totals[0]:.1f} times less time than the plain loop.")
 
 
-def compare_grid(epochs: int) -> None:
+def compare_grid(console: Console, epochs: int) -> None:
     candidate = Candidate("cross_entropy")
     splits = make_splits(load("digits"), (0,), 0.2, 0.2)
     recipe = Recipe(epochs, 64)
-    console = Console()
     table = Table("width", "runs", "ours /min", "plain /min", "skorch /min", "x plain", "x skorch", box=None)
     trained(candidate, splits, [Run(0, 1e-3)], Recipe(1, 64), batched=True)
     with console.status("training"):
@@ -162,7 +176,7 @@ def peak_of(count: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def compare_memory() -> None:
+def compare_memory(console: Console) -> None:
     counts = (8, 64, 128, 256, 512)
     peaks = [
         int(subprocess.run([sys.executable, __file__, "memory", "--runs", str(n)], capture_output=True, check=True).stdout)
@@ -172,7 +186,6 @@ def compare_memory() -> None:
     for place, (count, peak) in enumerate(zip(counts, peaks, strict=True)):
         more = (peak - peaks[place - 1]) / (count - counts[place - 1]) / 1e6 if place else float("nan")
         table.add_row(str(count), f"{peak / 1e6:.0f}", f"{more:.2f}" if place else "")
-    console = Console()
     console.print(table)
     console.print("One hidden layer of 256 on digits, batches of 64: 19,210 weights a run.")
 

@@ -51,6 +51,18 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "arena.sqlite")
 
 
+def test_a_file_that_somebody_holds_on_to_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "arena.sqlite"
+    Store(path).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="cannot be used to keep finished work: database is locked"):
+        Store(path, patience=0.1)
+    holder.execute("ROLLBACK")
+    holder.close()
+    Store(path, patience=0.1).put("key", {}, {})
+
+
 WRITER = """
 import sys, numpy as np
 from pathlib import Path

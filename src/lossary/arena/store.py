@@ -18,13 +18,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Store:
-    """Finished units by key: a JSON record and named arrays. Several processes may share the file."""
+    """Finished units by key: a JSON record and named arrays. Several processes may share the file; each waits ``patience`` seconds
+    for another one to let go of it."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, patience: float = 30.0):
         self.path = path
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+            self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, VERSION):
                 raise StoreError(

@@ -216,18 +216,25 @@ class _Program:
         self.template = copy.deepcopy(trainees[0]).train()
         stacked, self.buffers = stack_module_state(list(trainees))
         self.names = list(stacked)
-        self.weights = [value.detach().clone(memory_format=torch.contiguous_format) for value in stacked.values()]
+        self.weights = [value.detach() for value in stacked.values()]
+        before = {name: value.clone() for name, value in self.buffers.items()}
+        gradient, first = self._make_gradient(), self._gather(self._batches(0)[0])
+        # Weights take the layout in which their gradients come, so that no step has to turn one round.
+        likes = gradient(self.weights, *first)[1]
+        self.orders = [sorted(range(like.ndim), key=lambda dim, like=like: -like.stride(dim)) for like in likes]  # type: ignore[misc]
+        self.weights = [torch.empty_like(like).copy_(weight) for like, weight in zip(likes, self.weights, strict=True)]
+        self.step = make_fx(gradient)(self.weights, *first)
+        if any(not torch.equal(value, before[name]) for name, value in self.buffers.items()):
+            raise ValueError("the model keeps running statistics, which a recorded step would not update for each run")
         rates = self.weights[0].new_tensor([run.learning_rate for run in runs])
         self.rates = [rates.view(-1, *[1] * (weight.ndim - 1)) for weight in self.weights]
         self.decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
         self.directions = [torch.zeros_like(weight) for weight in self.weights]
-        self.moments = [torch.zeros_like(weight) for weight in self.weights], [torch.zeros_like(weight) for weight in self.weights]
+        self.in_memory_order = self._in_memory_order(self.directions)
+        if any(a.data_ptr() != b.data_ptr() for a, b in zip(self.directions, self.in_memory_order, strict=True)):
+            raise ValueError("a gradient comes in a layout that the optimizer cannot follow")
+        self.moments = [torch.zeros_like(x) for x in self.in_memory_order], [torch.zeros_like(x) for x in self.in_memory_order]
         self.optimizer_steps = [torch.tensor(0.0) for _ in self.weights]
-        first = self._batches(0)[0]
-        before = {name: value.clone() for name, value in self.buffers.items()}
-        self.step = make_fx(self._make_gradient())(self.weights, *self._gather(first))
-        if any(not torch.equal(value, before[name]) for name, value in self.buffers.items()):
-            raise ValueError("the model keeps running statistics, which a recorded step would not update for each run")
 
     def _make_gradient(self) -> Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, list[Tensor]]]:
         def loss(member: State, buffers: State, rows: Tensor, labels: Tensor) -> Tensor:
@@ -239,7 +246,7 @@ class _Program:
             stack = dict(zip(self.names, leaves, strict=True))
             losses = vmap(loss, randomness="different")(stack, self.buffers, features, target)
             gradients = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-            return losses.detach(), [gradient.contiguous() for gradient in gradients]
+            return losses.detach(), list(gradients)
 
         return gradient
 
@@ -265,13 +272,16 @@ class _Program:
             total += loss
         return np.asarray((total / self.steps_per_epoch).numpy())
 
+    def _in_memory_order(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [tensor.permute(order).contiguous() for tensor, order in zip(tensors, self.orders, strict=True)]
+
     def _move(self, gradients: list[Tensor], factor: float) -> None:
         # AdamW with rate 1 leaves its direction, the decay included; each run then moves along it by its own rate.
         for weight, direction, decay in zip(self.weights, self.directions, self.decays, strict=True):
             torch.mul(weight, -decay, out=direction)
         adamw(
-            self.directions,
-            gradients,
+            self.in_memory_order,  # views of the directions
+            self._in_memory_order(gradients),
             *self.moments,
             [],
             self.optimizer_steps,
