@@ -18,8 +18,11 @@ try:
 finally:
     sys.stderr.write(" ".join(name for name in {LARGE} if name in sys.modules))
 """
-# What the project promises. A machine that runs other things is slower than that at times, so the best of up to eight runs counts.
+# What the project promises, on a machine that has nothing else to do. One that has is slower for a while, so the best of up to
+# eight runs counts, and starting Python with the command-line library alone, timed in turn, says how slow the machine is: a
+# command may take four times of that, which is 0.3 seconds where the promise was measured.
 SECONDS = 0.3
+TIMES_THE_LIBRARY = 4.0
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,14 +39,19 @@ def test_nothing_large_is_imported(command: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_the_answer_comes_at_once(command: list[str]) -> None:
-    best = float("inf")
+    best = library = float("inf")
     for _ in range(8):
-        start = time.perf_counter()
-        assert _run("-m", "lossary", *command).returncode == 0
-        best = min(best, time.perf_counter() - start)
+        best = min(best, _seconds("-m", "lossary", *command))
         if best < SECONDS:
             break
-    assert best < SECONDS
+        library = min(library, _seconds("-c", "import typer"))
+    assert best < max(SECONDS, TIMES_THE_LIBRARY * library if library < float("inf") else 0.0)
+
+
+def _seconds(*arguments: str) -> float:
+    start = time.perf_counter()
+    assert _run(*arguments).returncode == 0
+    return time.perf_counter() - start
 
 
 def test_importing_lossary_does_not_import_torch() -> None:
