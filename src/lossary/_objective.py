@@ -7,7 +7,7 @@ it and lives here, so that a loss only has to write l(c).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class Objective(nn.Module, ABC):
     """A training objective: ``loss(output, target)`` on raw outputs, and ``link(output)``, the prediction it stands for.
 
     A subclass hands its hyper-parameters to this constructor, which checks them against the annotations of the
-    objective's function and keeps them as attributes (tensors as buffers).
+    class's constructor and keeps them as attributes (tensors as buffers).
     """
 
     function: ClassVar[Callable[..., Tensor]]  # the pure function of the same maths; set where the class is registered
@@ -30,7 +30,7 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, **hyperparameters: object):
         super().__init__()
-        check_values(self.name, domains(self.function), hyperparameters)
+        check_values(self.name, domains(type(self).__init__), hyperparameters)
         self._hyperparameter_names = tuple(hyperparameters)
         for name, value in hyperparameters.items():
             if isinstance(value, Tensor) or (value is None and name in ("weight", "pos_weight")):
@@ -43,7 +43,8 @@ class Objective(nn.Module, ABC):
         return {name: getattr(self, name) for name in self._hyperparameter_names}
 
     @abstractmethod
-    def forward(self, output: Tensor, target: Tensor) -> Tensor: ...
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Called as ``loss(output, target)``, with what ``requires`` names by keyword."""
 
     @abstractmethod
     def link(self, output: Tensor) -> Tensor:

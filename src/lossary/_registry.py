@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lossary._objective import Objective
 
 ENTRY_POINTS = "lossary.objectives"
-FAMILIES = ("classification", "multilabel", "regression")
+FAMILIES = ("classification", "multilabel", "regression", "label_ranking", "bags")
 Link = Literal["probabilities", "scores", "ranking", "value"]
 Distributed = Literal["exact", "inexact"]
 Cls = TypeVar("Cls", bound="type[Objective]")
@@ -69,6 +69,8 @@ class Spec:
     requires: tuple[str, ...]
     soft_targets: bool
     decomposable: bool
+    spatial: bool
+    stochastic: bool
     value_is_objective: bool
     stage: Literal["train", "posthoc"]
     link: Link
@@ -112,7 +114,7 @@ _loaded = False
 
 
 def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
-    """The keywords of a pure function, read from its signature."""
+    """The keywords of a function or a class, read from its signature."""
     found = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
@@ -127,6 +129,8 @@ def objective(
     function: Callable[..., Any],
     soft_targets: bool = True,
     decomposable: bool = True,
+    spatial: bool = True,
+    stochastic: bool = False,
     value_is_objective: bool = True,
     stage: Literal["train", "posthoc"] = "train",
     link: Link = "probabilities",
@@ -147,6 +151,8 @@ def objective(
         function: the pure function of the same maths, decorated with :func:`lossary.formula`.
         soft_targets: whether probabilities are accepted as targets.
         decomposable: False for a function of the batch as a whole, which has no per-sample values.
+        spatial: whether outputs may have more dimensions than the first two of their family.
+        stochastic: whether it draws random numbers, from torch's global generator.
         value_is_objective: False where only the gradient means something, so that nobody stops early on the value.
         stage: ``"posthoc"`` for an objective that calibrates a frozen model.
         link: what ``link`` returns: probabilities, scores that need not sum to one, a ranking, or the value itself.
@@ -176,11 +182,13 @@ def objective(
             family=family,
             function=function,
             cls=cls,
-            parameters=parameters_of(function),
+            parameters=parameters_of(cls),  # those of the function, and what sizes the objective's own weights or memory
             consumes=cls.consumes,
             requires=cls.requires,
             soft_targets=soft_targets,
             decomposable=decomposable,
+            spatial=spatial,
+            stochastic=stochastic,
             value_is_objective=value_is_objective,
             stage=stage,
             link=link,

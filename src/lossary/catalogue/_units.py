@@ -8,7 +8,7 @@ import fnmatch
 import functools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ FILE = Path(__file__).with_name("registry.json")
 FAMILIES = (
     "classification",
     "multilabel",
+    "label_ranking",
+    "bags",
     "segmentation",
     "classifiers",
     "metric",
@@ -43,6 +45,7 @@ KINDS = (
     "data_rule",
     "schedule",
     "unlearner",
+    "experiment",
 )
 # A small real data set for a first comparison, and what to compare with; the second name is for the first one itself.
 _COMPARISONS = {
@@ -66,40 +69,44 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Unit:
-    """A registered unit, as the registry describes it."""
+    """A registered unit, as the registry describes it. What follows ``parameters`` is known of objectives only."""
 
     kind: str
     name: str
-    family: str
     module: str
     cls: str
     function: str
     import_line: str
     summary: str
     parameters: tuple[Parameter, ...]
-    consumes: str | list[str]
-    requires: list[str]
-    soft_targets: bool
-    decomposable: bool
-    value_is_objective: bool
-    stage: str
-    link: str
-    proper: bool
-    saturates: bool
-    vmap: bool
-    compile: bool
-    distributed: str
-    exact_gradient_with: dict[str, Any]
-    special_cases: list[dict[str, Any]]
-    waivers: dict[str, str]
+    family: str = ""
+    consumes: str | list[str] = ""
+    requires: list[str] = field(default_factory=list)
+    soft_targets: bool = False
+    decomposable: bool = False
+    value_is_objective: bool = False
+    stage: str = ""
+    link: str = ""
+    proper: bool = False
+    saturates: bool = False
+    vmap: bool = False
+    compile: bool = False
+    distributed: str = ""
+    exact_gradient_with: dict[str, Any] = field(default_factory=dict)
+    special_cases: list[dict[str, Any]] = field(default_factory=list)
+    waivers: dict[str, str] = field(default_factory=dict)
 
     def takes(self, parameter: str) -> bool:
         return any(known.name == parameter for known in self.parameters)
 
     @property
     def create_line(self) -> str:
-        needed = "".join(f", {p.name}=..." for p in self.parameters if p.required)
-        return f'lossary.create("{self.name}"{needed})'
+        """How it is built by name, or called where it is a function."""
+        needed = [f"{p.name}=..." for p in self.parameters if p.required]
+        if self.kind != "objective" and self.function:
+            return f"{self.cls}({', '.join(p.removesuffix('=...') for p in needed)})"
+        kind = [] if self.kind == "objective" else [f'kind="{self.kind}"']
+        return f"lossary.create({', '.join([f'"{self.name}"', *kind, *needed])})"
 
     @property
     def compare_command(self) -> str | None:
@@ -166,7 +173,7 @@ def list_units(
         and kind in (None, unit.kind)
         and family in (None, unit.family)
         and all(unit.takes(parameter) for parameter in wanted)
-        and soft_targets in (None, unit.soft_targets)
+        and (soft_targets is None or (unit.kind == "objective" and unit.soft_targets == soft_targets))
     ]
 
 
