@@ -5,7 +5,21 @@ import math
 import pytest
 from torch import Tensor
 
-from lossary._domains import Fraction, Interval, NonNegative, OneOf, OneOrMore, Positive, Reals, Reduction, domains, formula
+from lossary._domains import (
+    Count,
+    Fraction,
+    Interval,
+    NonNegative,
+    OneOf,
+    OneOrMore,
+    Positive,
+    PositiveCount,
+    Reals,
+    Reduction,
+    checked,
+    domains,
+    formula,
+)
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 
@@ -71,3 +85,34 @@ def test_domains_are_read_from_the_signature() -> None:
     found = domains(made)
     assert list(found) == ["gamma", "scale", "share", "steps", "reduction"]
     assert found["share"] == (Interval(0.0, 1.0), True)
+
+
+def test_integers_are_a_domain_of_their_own() -> None:
+    whole = Interval(low=1, whole=True)
+    assert whole.allows(3)
+    assert not any(whole.allows(value) for value in (*whole.outside(), 0, 2.0, True))
+    assert str(whole) == "an integer >= 1"
+    assert str(Interval(low=0, high=4, whole=True)) == "an integer from 0 to 4"
+    assert str(Interval(whole=True)) == "an integer"
+
+
+class Made:
+    """A class of this test."""
+
+    @checked("made")
+    def __init__(self, size: PositiveCount, rate: Positive = 1.0, skip: Count | None = None):
+        self.given = (size, rate, skip)
+
+
+def test_checked_refuses_what_comes_by_position_too() -> None:
+    assert Made(2, 0.5).given == (2, 0.5, None)
+    with pytest.raises(InvalidValueError, match="made: size must be an integer >= 1, got 0"):
+        Made(0)
+    with pytest.raises(InvalidTypeError, match=r"made: size must be an integer >= 1, got 1\.5"):
+        Made(1.5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="made: rate must be a finite number > 0, got -1"):
+        Made(2, -1)
+    with pytest.raises(InvalidTypeError, match="made: skip must be an integer >= 0 or None, got 'x'"):
+        Made(2, skip="x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        Made()  # type: ignore[call-arg]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lossary import arena, catalogue, functional, losses, testing
     from lossary._domains import formula
     from lossary._objective import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective
-    from lossary._registry import Spec, create, list_objectives, objective, specs
+    from lossary._registry import Spec, UnitSpec, create, list_objectives, list_units, objective, specs, unit, units
     from lossary.arena import compare
     from lossary.errors import LossaryError
 
@@ -23,12 +23,16 @@ _HOMES = {
     "SigmoidObjective": "lossary._objective",
     "SoftmaxObjective": "lossary._objective",
     "Spec": "lossary._registry",
+    "UnitSpec": "lossary._registry",
     "compare": "lossary.arena",
     "create": "lossary._registry",
     "formula": "lossary._domains",
     "list_objectives": "lossary._registry",
+    "list_units": "lossary._registry",
     "objective": "lossary._registry",
     "specs": "lossary._registry",
+    "unit": "lossary._registry",
+    "units": "lossary._registry",
 }
 _MODULES = ("arena", "catalogue", "functional", "losses", "testing")
 
@@ -39,6 +43,7 @@ __all__ = [
     "SigmoidObjective",
     "SoftmaxObjective",
     "Spec",
+    "UnitSpec",
     "arena",
     "catalogue",
     "compare",
@@ -46,10 +51,13 @@ __all__ = [
     "formula",
     "functional",
     "list_objectives",
+    "list_units",
     "losses",
     "objective",
     "specs",
     "testing",
+    "unit",
+    "units",
 ]
 
 

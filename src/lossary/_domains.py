@@ -19,24 +19,25 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Interval:
-    """The finite numbers between two bounds; a bound belongs to the interval unless it is open."""
+    """The finite numbers between two bounds, or only the integers; a bound belongs to the interval unless it is open."""
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
+    whole: bool = False
 
     def allows(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not self.accepts_type(value) or not isinstance(value, (int, float)):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and value <= self.high and abs(value) < math.inf
 
     def accepts_type(self, value: object) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, int if self.whole else (int, float)) and not isinstance(value, bool)
 
     def outside(self) -> list[object]:
         """Values that must be refused, for tests."""
-        values: list[object] = [math.nan, math.inf, "much"]
+        values: list[object] = [math.nan, math.inf, "much", *([1.5] if self.whole else [])]
         if math.isfinite(self.low):
             values.append(self.low if self.open_low else self.low - 1)
         if math.isfinite(self.high):
@@ -44,6 +45,9 @@ class Interval:
         return values
 
     def __str__(self) -> str:
+        if self.whole:
+            low, high = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (self.low, self.high))
+            return f"an integer from {low} to {high}" if low and high else f"an integer{f' >= {low}' if low else ''}"
         if math.isfinite(self.low) and math.isfinite(self.high):
             return (
                 f"a number {'above' if self.open_low else 'from'} {self.low:g} {'and up ' if self.open_low else ''}to {self.high:g}"
@@ -99,6 +103,8 @@ Real = Annotated[float, Interval()]
 NonNegative = Annotated[float, Interval(low=0.0)]
 Positive = Annotated[float, Interval(low=0.0, open_low=True)]
 Fraction = Annotated[float, Interval(low=0.0, high=1.0)]
+Count = Annotated[int, Interval(low=0, whole=True)]
+PositiveCount = Annotated[int, Interval(low=1, whole=True)]
 Reals = Annotated[float | tuple[float, ...] | list[float], OneOrMore(Interval())]
 Reduction = Annotated[Literal["mean", "sum", "none"], OneOf(("mean", "sum", "none"))]
 
@@ -149,3 +155,23 @@ def formula(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def checked(owner: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check what a function or a constructor is given against its annotations at every call, by position or by keyword."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature, declared = inspect.signature(function), domains(function)
+
+        @functools.wraps(function)
+        def checking(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:
+                return function(*args, **kwargs)  # Python's own sentence says what is missing or unknown
+            check_values(owner, declared, given)
+            return function(*args, **kwargs)
+
+        return checking
+
+    return decorate

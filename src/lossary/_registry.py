@@ -1,8 +1,9 @@
 """One registry of everything Lossary can make, filled by decorators that stand beside the code.
 
 ``objective`` makes a frozen :class:`Spec` from the class, its function and what the author declares; the suite in
-:mod:`lossary.testing` checks the declarations against behaviour. Other packages register their own objectives with the
-same decorator and name their module in the entry-point group ``lossary.objectives``.
+:mod:`lossary.testing` checks the declarations against behaviour. Everything of another kind (optimizers, layers, metrics, ...)
+registers with ``unit``, whose :class:`UnitSpec` only has what all of them have. Other packages register their own with the
+same decorators and name their module in the entry-point group ``lossary.objectives``.
 """
 
 import difflib
@@ -10,11 +11,12 @@ import fnmatch
 import importlib
 import importlib.metadata
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from lossary._domains import Domain, domain_of
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
@@ -27,6 +29,11 @@ FAMILIES = ("classification", "multilabel", "regression", "label_ranking", "bags
 Link = Literal["probabilities", "scores", "ranking", "value"]
 Distributed = Literal["exact", "inexact"]
 Cls = TypeVar("Cls", bound="type[Objective]")
+Made = TypeVar("Made", bound=Callable[..., Any])
+# Where the units of each kind register themselves, so that asking for one kind does not import the others.
+HOMES = {
+    "objective": ("lossary.losses",),
+}
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,36 @@ class Spec:
         return f"from {package if package == 'lossary.losses' else self.cls.__module__} import {self.cls.__name__}"
 
 
+@dataclass(frozen=True)
+class UnitSpec:
+    """What a caller can know of a unit that is no objective: a class to build, or a function to call."""
+
+    kind: str
+    name: str
+    target: Callable[..., Any]
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.target) or "").partition("\n")[0]
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Keys of the catalogue's records that provide this unit."""
+        from lossary.catalogue import papers_providing
+
+        return tuple(paper.key for paper in papers_providing(self.kind, self.name))
+
+    @property
+    def import_line(self) -> str:
+        home, public = self.target.__module__, self.target.__name__
+        package = ".".join(home.split(".")[:2])
+        return f"from {package if package.startswith('lossary.') else home} import {public}"
+
+
 _specs: dict[tuple[str, str], Spec] = {}
-_loaded = False
+_units: dict[tuple[str, str], UnitSpec] = {}
+_loaded: set[str] = set()
 
 
 def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
@@ -207,13 +242,49 @@ def objective(
     return register
 
 
-def _load() -> None:
-    """Import every module that registers something: our own units, then those of other packages."""
-    global _loaded
-    if _loaded:
+def unit(*, kind: str, name: str | None = None) -> Callable[[Made], Made]:
+    """Register a class or a function of a kind that is no objective; its parameters are read from its signature.
+
+    Args:
+        kind: what it is, such as ``"optimizer"``, ``"layer"`` or ``"diagnostic"``.
+        name: its name in the registry; a function's own name if left out. A class has to give one.
+    """
+
+    def register(target: Made) -> Made:
+        registered = name or target.__name__
+        if kind not in HOMES or kind == "objective":
+            kinds = ", ".join(sorted(set(HOMES) - {"objective"}))
+            raise InvalidValueError(f"{registered}: kind must be one of {kinds}, got {kind!r}")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", registered):
+            raise InvalidValueError(f"{registered}: name must be lower case with underscores, got {registered!r}")
+        existing = _units.get((kind, registered))
+        if existing is not None and _home(existing.target) != _home(target):
+            taken = _home(existing.target)
+            raise InvalidValueError(f"{registered}: the {kind} is already registered by {taken}, choose another name")
+        parameters = []
+        for parameter in inspect.signature(target).parameters.values():
+            domain, optional = domain_of(parameter.annotation)
+            parameters.append(Parameter(parameter.name, parameter.default, domain, optional))
+        _units[kind, registered] = UnitSpec(kind, registered, target, tuple(parameters))
+        return target
+
+    return register
+
+
+def _home(target: Callable[..., Any]) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+def _load(kind: str = "objective") -> None:
+    """Import every module that registers units of a kind: our own, then those of other packages."""
+    if kind in _loaded:
         return
-    _loaded = True
-    importlib.import_module("lossary.losses")
+    others_loaded = bool(_loaded)
+    _loaded.add(kind)
+    for home in HOMES[kind]:
+        importlib.import_module(home)
+    if others_loaded:
+        return
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             entry.load()
@@ -240,9 +311,34 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 
-def create(name: str, **parameters: Any) -> "Objective":
-    """Build an objective by its registered name: ``lossary.create("focal", gamma=3.0)``."""
-    found = spec(name)
+def units(kind: str) -> dict[str, UnitSpec]:
+    """Every registered unit of a kind that is no objective, by name."""
+    if kind not in HOMES or kind == "objective":
+        kinds = sorted(set(HOMES) - {"objective"})
+        raise UnknownNameError(f"there are no units of kind {kind!r}{suggestion(kind, kinds)}; there are {', '.join(kinds)}")
+    _load(kind)
+    return {name: found for (of, name), found in sorted(_units.items()) if of == kind}
+
+
+def list_units(pattern: str = "*", *, kind: str | None = None) -> list[str]:
+    """Names of what is registered, sorted: of one kind, or of all of them, objectives included.
+
+    Args:
+        pattern: a wildcard such as ``"*sign*"``.
+        kind: such as ``"optimizer"``, ``"layer"`` or ``"diagnostic"``.
+    """
+    names = {name for each in (HOMES if kind is None else (kind,)) for name in (specs() if each == "objective" else units(each))}
+    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+
+
+@overload
+def create(name: str, *, kind: Literal["objective"] = "objective", **parameters: Any) -> "Objective": ...
+@overload
+def create(name: str, *, kind: str, **parameters: Any) -> Any: ...
+def create(name: str, *, kind: str = "objective", **parameters: Any) -> Any:
+    """Build an objective by its registered name: ``lossary.create("focal", gamma=3.0)``; or a unit of another kind,
+    ``lossary.create("sign_sgd", kind="optimizer", params=model.parameters(), lr=0.01)``."""
+    found = _spec_to_build(name, kind)
     allowed = [p.name for p in found.parameters]
     for given in parameters:
         if given not in allowed:
@@ -254,7 +350,23 @@ def create(name: str, **parameters: Any) -> "Objective":
     missing = [p.name for p in found.parameters if p.required and p.name not in parameters]
     if missing:
         raise InvalidTypeError(f"{name}: the parameter {missing[0]!r} has no default and must be given")
-    return found.cls(**parameters)
+    return (found.target if isinstance(found, UnitSpec) else found.cls)(**parameters)
+
+
+def _spec_to_build(name: str, kind: str) -> Spec | UnitSpec:
+    if kind == "objective":
+        if name not in specs():
+            for other in sorted(set(HOMES) - {"objective"}):
+                if name in units(other):
+                    line = units(other)[name].import_line
+                    raise UnknownNameError(f"there is no objective named {name!r}, but a unit of kind {other!r}: {line}")
+        return spec(name)
+    known = units(kind)
+    if name not in known:
+        raise UnknownNameError(f"there is no {kind} named {name!r}{suggestion(name, known)}")
+    if not inspect.isclass(known[name].target):
+        raise InvalidTypeError(f"{name}: a function is not built but called, after: {known[name].import_line}")
+    return known[name]
 
 
 def list_objectives(

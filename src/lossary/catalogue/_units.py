@@ -106,7 +106,8 @@ class Unit:
         if self.kind != "objective" and self.function:
             return f"{self.cls}({', '.join(p.removesuffix('=...') for p in needed)})"
         kind = [] if self.kind == "objective" else [f'kind="{self.kind}"']
-        return f"lossary.create({', '.join([f'"{self.name}"', *kind, *needed])})"
+        arguments = ", ".join([f'"{self.name}"', *kind, *needed])
+        return f"lossary.create({arguments})"
 
     @property
     def compare_command(self) -> str | None:

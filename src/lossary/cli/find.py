@@ -8,8 +8,6 @@ from lossary.catalogue import Match, Paper
 from lossary.catalogue import find as find_entries
 from lossary.cli._output import STATUS_STYLES, labelled, styled, to_copy, wrapped, write, write_json
 
-_HOME = "from lossary.losses import "
-
 
 def find(
     query: Annotated[list[str], typer.Argument(help="A problem or a wish, in your own words.", show_default=False)],
@@ -42,8 +40,11 @@ def _shown(rank: int, match: Match) -> list[str]:
     if reasons:
         lines += labelled("   because", "; ".join(reasons), 13)
     if paper.units:
-        names = [unit.import_line.rpartition(" ")[2] for unit in paper.units if unit.import_line.startswith(_HOME)]
-        lines += to_copy("   import", f"{_HOME}{', '.join(names)}" if names else paper.units[0].import_line, 13)
+        names: dict[str, list[str]] = {}
+        for unit in paper.units:
+            home, _, name = unit.import_line.rpartition(" import ")
+            names.setdefault(home, []).append(name)
+        lines += [line for home in names for line in to_copy("   import", f"{home} import {', '.join(names[home])}", 13)]
     return lines + [line for command in _commands(paper)[:1] for line in to_copy("   compare", command, 13)]
 
 

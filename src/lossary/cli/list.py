@@ -27,7 +27,7 @@ def list_(
         known = [asdict(unit) for unit in found]
         write_json({"units": known, "others": [{"name": name, "module": module} for name, module in foreign]})
     elif found or foreign:
-        rows = [(unit.name, unit.family, unit.summary) for unit in found]
+        rows = [(unit.name, unit.family or unit.kind.replace("_", " "), unit.summary) for unit in found]
         lines = table(rows, ("bold", "cyan"))
         lines += table([(name, f"another package: {module}") for name, module in foreign], ("bold",))
         write([*lines, "", styled(f"{number_of(len(found) + len(foreign), 'unit')}; more about one: lossary show NAME", "dim")])

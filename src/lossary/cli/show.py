@@ -18,17 +18,21 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Show one entry: what it is, its maths, its parameters, its papers, and how to use it."""
-    unit = _registered(name)
-    if unit is not None:
-        write_json(_unit_dict(unit)) if json else write(_unit_text(unit))
+    found = _registered(name)
+    if json and found:
+        write_json({**_unit_dict(found[0]), "others": [_unit_dict(unit) for unit in found[1:]]})
+    elif found:
+        parts = [_unit_text(unit) for unit in found]
+        write([line for part in parts[:-1] for line in [*part, "", ""]] + parts[-1])
     else:
         paper = _record(name)
         write_json({"unit": None, "papers": [_paper_dict(paper)]}) if json else write(_paper_text(paper))
 
 
-def _registered(name: str) -> Unit | None:
+def _registered(name: str) -> list[Unit]:
+    """The units of this name, an objective first: several kinds may have the same one."""
     wanted = name.strip().lower().replace("-", "_").replace(" ", "_")
-    return next((unit for (_, known), unit in units().items() if known == wanted), None)
+    return sorted((unit for (_, known), unit in units().items() if known == wanted), key=lambda unit: unit.kind != "objective")
 
 
 def _record(name: str) -> Paper:
@@ -41,7 +45,7 @@ def _record(name: str) -> Paper:
 def _unit_text(unit: Unit) -> list[str]:
     docs = catalogue.docs_of(unit)
     lines = [
-        f"{styled(unit.name, 'bold')}  {styled(f'{unit.kind}, {unit.family}', 'dim')}",
+        f"{styled(unit.name, 'bold')}  {styled(', '.join(filter(None, (unit.kind.replace('_', ' '), unit.family))), 'dim')}",
         *wrapped(docs.summary or unit.summary),
         "",
     ]
@@ -56,7 +60,9 @@ def _unit_text(unit: Unit) -> list[str]:
     for parameter in unit.parameters:
         about = "; ".join(part for part in (docs.arguments.get(parameter.name, "").rstrip("."), parameter.domain) if part)
         lines += labelled(f"  {parameter.text}", about, column)
-    lines += ["", *labelled("supports", "; ".join(_supports(unit))), *labelled("predicts", _prediction(unit))]
+    lines += [""]
+    if unit.kind == "objective":
+        lines += [*labelled("supports", "; ".join(_supports(unit))), *labelled("predicts", _prediction(unit))]
     for case in unit.special_cases:
         given = ", ".join(f"{key}={value}" for key, value in case["parameters"].items())
         other = ", ".join(f"{key}={value}" for key, value in case["of"].items())
@@ -65,7 +71,11 @@ def _unit_text(unit: Unit) -> list[str]:
         lines += labelled("source", docs.sections["Source"])
     for paper in papers_providing(unit.kind, unit.name):
         lines += labelled("paper", f"{paper.title}{f' ({paper.citation})' if paper.citation else ''}")
-    lines += ["", *to_copy("import", unit.import_line), *to_copy("create", unit.create_line), *to_copy("function", unit.function)]
+    lines += ["", *to_copy("import", unit.import_line)]
+    if unit.kind == "objective":
+        lines += [*to_copy("create", unit.create_line), *to_copy("function", unit.function)]
+    else:
+        lines += to_copy("call" if unit.function else "create", unit.create_line)
     return lines + (to_copy("compare", unit.compare_command) if unit.compare_command else [])
 
 
@@ -129,7 +139,7 @@ def _unit_dict(unit: Unit) -> dict[str, object]:
         "arguments": docs.arguments,
         "shape": docs.sections.get("Shape", ""),
         "source": docs.sections.get("Source", ""),
-        "supports": _supports(unit),
+        "supports": _supports(unit) if unit.kind == "objective" else [],
         "create": unit.create_line,
         "compare": unit.compare_command,
     }
