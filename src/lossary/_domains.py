@@ -107,6 +107,7 @@ Count = Annotated[int, Interval(low=0, whole=True)]
 PositiveCount = Annotated[int, Interval(low=1, whole=True)]
 Reals = Annotated[float | tuple[float, ...] | list[float], OneOrMore(Interval())]
 Reduction = Annotated[Literal["mean", "sum", "none"], OneOf(("mean", "sum", "none"))]
+SetReduction = Annotated[Literal["mean", "sum"], OneOf(("mean", "sum"))]  # of a function of the batch as a whole
 
 
 def domain_of(annotation: object) -> tuple[Domain | None, bool]:

@@ -5,6 +5,8 @@ from lossary.losses.classification.cross_entropy import cross_entropy as cross_e
 from lossary.losses.classification.dual_focal import dual_focal as dual_focal
 from lossary.losses.classification.focal import focal as focal
 from lossary.losses.classification.polyloss import polyloss as polyloss
+from lossary.losses.classification.sample_dice import sample_dice as sample_dice
+from lossary.losses.classification.set_dice import set_dice as set_dice
 from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.multilabel.asymmetric import asymmetric as asymmetric
 from lossary.losses.multilabel.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy

@@ -5,4 +5,6 @@ from lossary.losses.classification.cross_entropy import CrossEntropyLoss as Cros
 from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
 from lossary.losses.classification.focal import FocalLoss as FocalLoss
 from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
+from lossary.losses.classification.sample_dice import SampleDiceLoss as SampleDiceLoss
+from lossary.losses.classification.set_dice import SetDiceLoss as SetDiceLoss
 from lossary.losses.classification.squentropy import SquentropyLoss as SquentropyLoss

@@ -1,9 +1,29 @@
 """What several multi-class losses share."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
+
+from lossary._domains import Interval
+
+Exponent = Annotated[float, Interval(low=1.0)]
 
 
 def power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for a base in [0, 1]; a fractional exponent has an infinite slope at 0, which this leaves out."""
     return base.clamp_min(torch.finfo(base.dtype).tiny).pow(exponent)
+
+
+def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """The target as the mass of each class (N, C, *), zeros for ignored samples; and which samples are kept (N, 1, *)."""
+    num_classes = like.shape[1]
+    if target.is_floating_point():
+        q, kept = target.to(like.dtype), torch.ones_like(like[:, :1], dtype=torch.bool)
+    else:
+        index = target.unsqueeze(1)
+        classes = torch.arange(num_classes, device=like.device).view(-1, *[1] * (like.ndim - 2))
+        q, kept = (index == classes).to(like.dtype), index != ignore_index
+    if label_smoothing:
+        q = q * (1 - label_smoothing) + label_smoothing / num_classes
+    return q.masked_fill(~kept, 0.0), kept

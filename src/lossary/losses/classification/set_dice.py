@@ -1,0 +1,84 @@
+"""Set-level Dice: the overlap score of each class over the whole batch, a soft macro-averaged F1."""
+
+import torch
+from torch import Tensor
+
+from lossary._checks import check_class_inputs
+from lossary._domains import Fraction, NonNegative, SetReduction, formula
+from lossary._objective import SoftmaxObjective, log_softmax, widen
+from lossary._registry import objective
+from lossary.losses.classification._common import Exponent, masses
+
+
+@formula
+def set_dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smooth: NonNegative = 1.0,
+    power: Exponent = 2.0,
+    ignore_index: int = -100,
+    label_smoothing: Fraction = 0.0,
+    reduction: SetReduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`SetDiceLoss`, with the same parameters."""
+    check_class_inputs("set_dice", logits, target, None)
+    log_p = log_softmax(widen(logits))
+    q, kept = masses(target, log_p, ignore_index, label_smoothing)
+    p = log_p.exp().masked_fill(~kept, 0.0)
+    sizes = p.pow(power) + q.pow(power)
+    samples = [dim for dim in range(p.ndim) if dim != 1]
+    # one minus the score: nothing at all is no loss, and a small one keeps its digits
+    missing, sizes = (sizes - 2 * p * q).sum(samples), sizes.sum(samples)
+    loss = (missing / (sizes + smooth).clamp_min(torch.finfo(p.dtype).tiny)).mean()
+    return loss * kept.sum() if reduction == "sum" else loss
+
+
+@objective(
+    family="classification",
+    function=set_dice,
+    decomposable=False,
+    distributed="inexact",
+    saturates=True,  # by its square of the probability, and by the softmax
+    tune={"smooth": (0.1, 2.0)},
+)
+class SetDiceLoss(SoftmaxObjective):
+    r"""Set-level Dice: one minus a soft macro-averaged F1 of the batch.
+
+    .. math::
+        \mathcal{L} = 1 - \frac{1}{C} \sum_c \frac{2 \sum_n p_{nc} y_{nc} + s}{\sum_n p_{nc}^r + \sum_n y_{nc}^r + s},
+        \qquad p_n = \mathrm{softmax}(z_n)
+
+    The score that an evaluation reports is computed over all samples; averaging scores of single samples (``sample_dice``) does
+    not optimise it. A function of the batch as a whole: it wants large batches, in which every class has a chance to occur, and
+    accumulating gradients over parts of a batch changes it. A class that is absent from the batch pulls its probabilities down,
+    gently for a large s; with s = 0 it has no gradient. Soft targets stand for y as they are: with r = 2 the loss is 0 exactly
+    where p equals them.
+
+    Args:
+        smooth: the number s added to both sides of the fraction.
+        power: the exponent r in the denominator, at least 1; with 1 both levels tend to predict the largest class only.
+        ignore_index, label_smoothing: as in :class:`torch.nn.CrossEntropyLoss`.
+        reduction: ``"mean"``, the formula above, or ``"sum"``, which is that times the number of samples.
+    Shape: logits (N, C, \*); target (N, \*) class indices, or (N, C, \*) probabilities. Sums run over all but the classes.
+    Units: a share, from 0 to 1 for powers up to 2.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: Yuan, Zhang, Huang and Liang, "Simpson's Bias in NLP Training", 2021: the set-level Dice loss. A smoothing of 1 and
+        squares are those of the Dice loss for text that it discusses.
+
+    >>> SetDiceLoss()(torch.tensor([[2.0, 0.0, -2.0], [0.0, 2.0, 0.0]]), torch.tensor([0, 1]))
+    tensor(0.0148)
+    """
+
+    def __init__(
+        self,
+        *,
+        smooth: NonNegative = 1.0,
+        power: Exponent = 2.0,
+        ignore_index: int = -100,
+        label_smoothing: Fraction = 0.0,
+        reduction: SetReduction = "mean",
+    ):
+        super().__init__(
+            smooth=smooth, power=power, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+        )
