@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.optim.adamw import adamw
 
+from lossary.arena._record import Recording
 from lossary.arena.models import Trainee
 from lossary.arena.splits import Split
 
@@ -79,13 +78,12 @@ class Trained:
     def predict(self, features: Tensor, members: Sequence[int]) -> Tensor:
         """Linked predictions of some members on features (members, rows, ...)."""
         chosen = list(members)
-        return _predict(self.template, {name: value[chosen] for name, value in self.state.items()}, features, self.batched)
+        judged = copy.deepcopy(self.template).eval()
+        return _predict(judged, {name: value[chosen] for name, value in self.state.items()}, features, self.batched)
 
 
 @torch.no_grad()
-def _predict(template: Trainee, state: State, features: Tensor, batched: bool) -> Tensor:
-    judged = copy.deepcopy(template).eval()
-
+def _predict(judged: Trainee, state: State, features: Tensor, batched: bool) -> Tensor:
     def one(member: State, rows: Tensor) -> Tensor:
         prediction: Tensor = functional_call(judged, member, (rows,))
         return prediction
@@ -124,7 +122,7 @@ class _Keeper:
         self.ended = np.zeros(runs, dtype=bool)
         self.kept: State = {}
 
-    def look(self, epoch: int, values: Array, state: State) -> bool:
+    def look(self, epoch: int, values: Array, stack: "_Program | _Loop") -> bool:
         """Take note of a checkpoint; True if training can end."""
         self.curve.append(values)
         self.epochs.append(epoch)
@@ -136,6 +134,7 @@ class _Keeper:
         self.best_value[better] = values[better]
         self.best_epoch[better] = epoch
         self.best_place[better] = len(self.epochs) - 1
+        state = stack.state()
         if not self.kept:
             self.kept = {name: value.clone() for name, value in state.items()}
         chosen = torch.from_numpy(better)
@@ -169,7 +168,8 @@ def train(
     batched = batched and len(runs) > 1
     if batched:
         try:
-            stack = _Program(trainees, splits, runs, recipe)
+            with torch.random.fork_rng(devices=[]):
+                stack = _Program(trainees, splits, runs, recipe)
         except Exception as error:  # whatever keeps a step from being traced, the ordinary loop can still run it
             batched, why = False, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     if not batched:
@@ -185,7 +185,7 @@ def train(
         ended = False
         if recipe.looks_at(epoch + 1):
             values = judge(stack.predict) if judge is not None else np.zeros(len(runs))
-            ended = keeper.look(epoch + 1, values, stack.state())
+            ended = keeper.look(epoch + 1, values, stack)
         if progress is not None:
             progress(epoch + 1)
         if ended:
@@ -204,51 +204,81 @@ def train(
 
 
 class _Program:
-    """A stack of runs, its traced training step, and its optimizer."""
+    """A stack of runs, its recorded training step, and its optimizer."""
 
     def __init__(self, trainees: Sequence[Trainee], splits: Sequence[Split], runs: Sequence[Run], recipe: Recipe):
-        self.splits, self.runs, self.recipe = splits, runs, recipe
+        # Runs of one rate lie side by side, so that one call of AdamW moves all of them.
+        order = sorted(range(len(runs)), key=lambda place: runs[place].learning_rate)
+        self.places = torch.tensor(order).argsort()  # of the runs as they were given
+        self.splits, self.runs, self.recipe = splits, [runs[place] for place in order], recipe
         self.rows = splits[0].train.features.shape[0]
         self.steps_per_epoch = self.rows // recipe.batch_size
         self.done = 0
+        self.looked_at: dict[str, Tensor] = {}
         self.features = torch.cat([split.train.features for split in splits])
         self.target = torch.cat([split.train.target for split in splits])
         self.template = copy.deepcopy(trainees[0]).train()
-        stacked, self.buffers = stack_module_state(list(trainees))
+        self.judged = copy.deepcopy(self.template).eval()
+        stacked, self.buffers = stack_module_state([trainees[place] for place in order])
         self.names = list(stacked)
         self.weights = [value.detach() for value in stacked.values()]
-        before = {name: value.clone() for name, value in self.buffers.items()}
-        gradient, first = self._make_gradient(), self._gather(self._batches(0)[0])
-        # Weights take the layout in which their gradients come, so that no step has to turn one round.
-        likes = gradient(self.weights, *first)[1]
-        self.orders = [sorted(range(like.ndim), key=lambda dim, like=like: -like.stride(dim)) for like in likes]  # type: ignore[misc]
-        self.weights = [torch.empty_like(like).copy_(weight) for like, weight in zip(likes, self.weights, strict=True)]
-        self.step = make_fx(gradient)(self.weights, *first)
-        if any(not torch.equal(value, before[name]) for name, value in self.buffers.items()):
-            raise ValueError("the model keeps running statistics, which a recorded step would not update for each run")
-        rates = self.weights[0].new_tensor([run.learning_rate for run in runs])
-        self.rates = [rates.view(-1, *[1] * (weight.ndim - 1)) for weight in self.weights]
-        self.decays = [recipe.weight_decay if name.startswith("model.") else 0.0 for name in self.names]
-        self.directions = [torch.zeros_like(weight) for weight in self.weights]
-        self.in_memory_order = self._in_memory_order(self.directions)
-        if any(a.data_ptr() != b.data_ptr() for a, b in zip(self.directions, self.in_memory_order, strict=True)):
-            raise ValueError("a gradient comes in a layout that the optimizer cannot follow")
-        self.moments = [torch.zeros_like(x) for x in self.in_memory_order], [torch.zeros_like(x) for x in self.in_memory_order]
-        self.optimizer_steps = [torch.tensor(0.0) for _ in self.weights]
+        self.step = self._record()
+        self.loss, *gradients = self.step.outputs
+        self.count = torch.tensor(0.0)  # of the optimizer's steps
+        self.movements = self._movements(gradients)
 
-    def _make_gradient(self) -> Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, list[Tensor]]]:
+    def _record(self) -> Recording:
+        """One step, of which a repetition on another batch was seen to give what the step itself gives there."""
+        batches = self._batches(0)
+        self.batch = tuple(part.index_select(0, batches[-1]) for part in (self.features, self.target))
+        inputs = [part.unflatten(0, (len(self.runs), -1)) for part in self.batch]
+        torch.manual_seed(0)
+        expected = self._gradient(self.weights, *inputs)
+        # Weights take the layout in which their gradients come, so that no step has to turn one round.
+        self.orders = [sorted(range(like.ndim), key=lambda dim, like=like: -like.stride(dim)) for like in expected[1:]]  # type: ignore[misc]
+        self.weights = [torch.empty_like(like).copy_(weight) for like, weight in zip(expected[1:], self.weights, strict=True)]
+        self._fill(batches[0])
+        step = Recording(lambda: self._in_memory_order(self._gradient(self.weights, *inputs)), [*self.weights, *inputs])
+        self._fill(batches[-1])
+        torch.manual_seed(0)
+        step.repeat()
+        for found, wanted in zip(step.outputs, self._in_memory_order(expected), strict=True):
+            if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()), equal_nan=True):
+                raise ValueError("a recorded step gives something else than the step itself")
+        return step
+
+    def _gradient(self, weights: list[Tensor], features: Tensor, target: Tensor) -> list[Tensor]:
+        """The loss of each run, and the gradients of their sum."""
+
         def loss(member: State, buffers: State, rows: Tensor, labels: Tensor) -> Tensor:
             value: Tensor = functional_call(self.template, (member, buffers), (rows, labels))
             return value
 
-        def gradient(weights: list[Tensor], features: Tensor, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+        with torch.enable_grad():
             leaves = [weight.detach().requires_grad_() for weight in weights]
-            stack = dict(zip(self.names, leaves, strict=True))
-            losses = vmap(loss, randomness="different")(stack, self.buffers, features, target)
+            losses = vmap(loss, randomness="different")(dict(zip(self.names, leaves, strict=True)), self.buffers, features, target)
             gradients = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
-            return losses.detach(), list(gradients)
+        return [losses.detach(), *gradients]
 
-        return gradient
+    def _in_memory_order(self, found: list[Tensor]) -> list[Tensor]:
+        """The losses as they are, and contiguous gradients."""
+        return [found[0], *(gradient.permute(order).contiguous() for gradient, order in zip(found[1:], self.orders, strict=True))]
+
+    def _movements(self, gradients: list[Tensor]) -> list[tuple[float, float, list[list[Tensor]]]]:
+        """For each rate and weight decay the weights, gradients and moments that AdamW takes together."""
+        weights = [weight.permute(order) for weight, order in zip(self.weights, self.orders, strict=True)]
+        if any(not weight.is_contiguous() or order[0] for weight, order in zip(weights, self.orders, strict=True)):
+            raise ValueError("a gradient comes in a layout that the optimizer cannot follow")
+        moved = weights, gradients, [torch.zeros_like(x) for x in weights], [torch.zeros_like(x) for x in weights]
+        rates = [run.learning_rate for run in self.runs]
+        found = []
+        for rate in sorted(set(rates)):
+            members = slice(rates.index(rate), rates.index(rate) + rates.count(rate))
+            for part, decay in (("model.", self.recipe.weight_decay), ("objective.", 0.0)):
+                chosen = [place for place, name in enumerate(self.names) if name.startswith(part)]
+                if chosen:
+                    found.append((rate, decay, [[tensors[place][members] for place in chosen] for tensors in moved]))
+        return found
 
     def _batches(self, epoch: int) -> Tensor:
         """Row numbers (batches, runs * batch_size) into the splits laid end to end."""
@@ -258,50 +288,48 @@ class _Program:
         ]
         return torch.stack([orders[run.split] for run in self.runs], 1).flatten(1)
 
-    def _gather(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        features, target = self.features.index_select(0, batch), self.target.index_select(0, batch)
-        return features.unflatten(0, (len(self.runs), -1)), target.unflatten(0, (len(self.runs), -1))
+    def _fill(self, batch: Tensor) -> None:
+        for part, rows in zip((self.features, self.target), self.batch, strict=True):
+            torch.index_select(part, 0, batch, out=rows)
 
     @torch.no_grad()
     def train_epoch(self, epoch: int) -> Array:
-        total = self.weights[0].new_zeros(len(self.runs))
+        total = torch.zeros_like(self.loss)
         for batch in self._batches(epoch):
-            loss, gradients = self.step(self.weights, *self._gather(batch))
-            self._move(gradients, self.recipe.rate_factor(self.done, self.steps_per_epoch * self.recipe.epochs))
+            self._fill(batch)
+            self.step.repeat()
+            self._move(self.recipe.rate_factor(self.done, self.steps_per_epoch * self.recipe.epochs))
             self.done += 1
-            total += loss
-        return np.asarray((total / self.steps_per_epoch).numpy())
+            total += self.loss
+        return np.asarray((total[self.places] / self.steps_per_epoch).numpy())
 
-    def _in_memory_order(self, tensors: list[Tensor]) -> list[Tensor]:
-        return [tensor.permute(order).contiguous() for tensor, order in zip(tensors, self.orders, strict=True)]
-
-    def _move(self, gradients: list[Tensor], factor: float) -> None:
-        # AdamW with rate 1 leaves its direction, the decay included; each run then moves along it by its own rate.
-        for weight, direction, decay in zip(self.weights, self.directions, self.decays, strict=True):
-            torch.mul(weight, -decay, out=direction)
-        adamw(
-            self.in_memory_order,  # views of the directions
-            self._in_memory_order(gradients),
-            *self.moments,
-            [],
-            self.optimizer_steps,
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=1.0,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
-        for weight, direction, rate in zip(self.weights, self.directions, self.rates, strict=True):
-            weight.addcmul_(direction, rate, value=factor)
+    def _move(self, factor: float) -> None:
+        self.count += 1
+        for rate, decay, (weights, gradients, *moments) in self.movements:
+            torch._fused_adamw_(
+                weights,
+                gradients,
+                *moments,
+                [],
+                [self.count] * len(weights),
+                lr=rate * factor,
+                weight_decay=decay,
+                beta1=0.9,
+                beta2=0.999,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def state(self) -> State:
-        return {**dict(zip(self.names, self.weights, strict=True)), **self.buffers}
+        current = {**dict(zip(self.names, self.weights, strict=True)), **self.buffers}
+        return {name: value[self.places] for name, value in current.items()}
 
     def predict(self, part: str) -> Tensor:
-        return _predict(self.template, self.state(), stacked_features(self.splits, self.runs, part), batched=True)
+        if part not in self.looked_at:
+            self.looked_at[part] = stacked_features(self.splits, self.runs, part)
+        current = {**dict(zip(self.names, self.weights, strict=True)), **self.buffers}
+        return _predict(self.judged, current, self.looked_at[part], batched=True)[self.places]
 
 
 class _Loop:
