@@ -18,7 +18,14 @@ from lossary.catalogue._search import prepared
 PACKAGE = Path(__file__).parent
 COMMAND = "python -m lossary._index"
 _OWN = "lossary."
-_WORDS = {"Tensor": "a tensor", "int": "an integer", "float": "a number", "bool": "True or False", "str": "a string"}
+_WORDS = {
+    "Iterable": "an iterable",
+    "Tensor": "a tensor",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "a string",
+}
 
 
 def described(spec: Spec | UnitSpec) -> dict[str, Any]:
@@ -101,7 +108,7 @@ def _domain(function: Callable[..., Any], name: str, domain: object, optional: b
     named = [getattr(part, "__name__", str(part)) for part in (getattr(annotation, "__args__", None) or (annotation,))]
     if domain is None:
         optional = optional or "NoneType" in named
-        words = [_WORDS.get(part, part) for part in named if part != "NoneType"]
+        words = list(dict.fromkeys(_WORDS.get(part, part) for part in named if part != "NoneType"))
     else:
         words = [str(domain)]
     return " or ".join([*words, "None"] if optional else words)

@@ -33,6 +33,7 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 # Where the units of each kind register themselves, so that asking for one kind does not import the others.
 HOMES = {
     "objective": ("lossary.losses",),
+    "optimizer": ("lossary.optim",),
 }
 
 

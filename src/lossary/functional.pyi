@@ -8,8 +8,11 @@ from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
 from lossary.losses.classification.squentropy import squentropy as squentropy
+from lossary.losses.multilabel.anyloss import anyloss as anyloss
 from lossary.losses.multilabel.asymmetric import asymmetric as asymmetric
+from lossary.losses.multilabel.batch_perceptron import batch_perceptron as batch_perceptron
 from lossary.losses.multilabel.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
+from lossary.losses.multilabel.normalized_logistic import normalized_logistic as normalized_logistic
 from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal
 from lossary.losses.regression.huber import huber as huber
