@@ -223,3 +223,32 @@ def test_batches_are_a_permutation_that_depends_on_seed_and_epoch() -> None:
     assert torch.equal(order, batch_order(0, 0, 50, 8))
     assert not torch.equal(order, batch_order(0, 1, 50, 8))
     assert not torch.equal(order, batch_order(1, 0, 50, 8))
+
+
+class Dropping(nn.Module):
+    """A model that draws random numbers in training."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(shape[0], 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.layers(x)
+        return value
+
+
+def test_a_model_that_draws_is_batched_draws_for_each_run_and_can_be_repeated() -> None:
+    def trained() -> Trained:
+        splits = make_splits(load("wine"), (0,), 0.2, 0.2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            model = Dropping((13,), 3)
+            runs = [Run(0, 1e-2)] * 3
+            return train([Trainee(model, lossary.create("focal"), "classification", 3)] * 3, splits, runs, Recipe(3, 16))
+
+    one, other = trained(), trained()
+    assert one.batched, one.why_not_batched
+    for name, value in one.state.items():
+        torch.testing.assert_close(value, other.state[name], rtol=0, atol=0)
+    first, second, _ = one.state["model.layers.0.weight"]
+    assert not torch.equal(first, second)  # the same in everything but what was drawn

@@ -103,7 +103,7 @@ def _arena_code() -> str:
     sources = [
         path.read_bytes()
         for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.stem in ("splits", "_division", "_columns", "models", "train", "run")
+        if path.stem in ("splits", "_division", "_columns", "_record", "models", "train", "run")
     ]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 

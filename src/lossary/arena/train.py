@@ -1,8 +1,8 @@
 """Training many small runs of one objective: as one batched program, or one by one where that cannot be.
 
 The runs differ in seed (split, first weights, batch order) and learning rate. The batched program stacks their parameters,
-traces one training step of the whole stack (forward under ``torch.func.vmap``, backward, both recorded once as a graph of
-plain tensor operations) and replays it, so that Python and the dispatcher are paid once a step and not once a run.
+records one training step of the whole stack (forward under ``torch.func.vmap``, backward: a list of plain tensor operations) and
+repeats it, so that Python and the dispatcher are paid once a step and not once a run.
 The ordinary loop gives the same numbers up to rounding.
 """
 
