@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 DEMO ?= digits
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme bench clean
+.PHONY: demo test install lint format types index readme claims bench clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -45,6 +45,9 @@ index: install
 
 readme: install
 	$(BIN)/python tools/readme.py
+
+claims: install
+	$(BIN)/python tools/claims.py
 
 bench: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossary import arena, catalogue, functional, losses, optim, testing
+    from lossary import arena, catalogue, claims, functional, losses, optim, testing
     from lossary._domains import formula
     from lossary._objective import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective
     from lossary._registry import Spec, UnitSpec, create, list_objectives, list_units, objective, specs, unit, units
@@ -34,7 +34,7 @@ _HOMES = {
     "unit": "lossary._registry",
     "units": "lossary._registry",
 }
-_MODULES = ("arena", "catalogue", "functional", "losses", "optim", "testing")
+_MODULES = ("arena", "catalogue", "claims", "functional", "losses", "optim", "testing")
 
 __all__ = [
     "IdentityObjective",
@@ -46,6 +46,7 @@ __all__ = [
     "UnitSpec",
     "arena",
     "catalogue",
+    "claims",
     "compare",
     "create",
     "formula",

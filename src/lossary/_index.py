@@ -14,6 +14,7 @@ from typing import Any
 
 from lossary._registry import HOMES, Parameter, Spec, UnitSpec, specs, units
 from lossary.catalogue._search import prepared
+from lossary.claims._write import index as claims_index
 
 PACKAGE = Path(__file__).parent
 COMMAND = "python -m lossary._index"
@@ -135,6 +136,7 @@ def contents() -> dict[Path, str]:
         PACKAGE / "catalogue" / "registry.json": f"[\n{records}\n]\n",
         PACKAGE / "functional.pyi": "\n".join(stub),
         PACKAGE / "catalogue" / "search.json": _lines(prepared()),
+        PACKAGE / "catalogue" / "claims.json": claims_index(),
     }
 
 

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from lossary.cli.check import check
+from lossary.cli.claim import claim
 from lossary.cli.compare import compare
 from lossary.cli.find import find
 from lossary.cli.list import list_
@@ -14,7 +15,8 @@ from lossary.errors import LossaryError
 
 app = typer.Typer(
     name="lossary",
-    help="The working glossary of training objectives: find one, show it, check one, and compare them on your data.",
+    help="The working glossary of training objectives: find one, show it, check one, compare them on your data, and see whether"
+    " what a paper claims holds.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +28,7 @@ app.command()(show)
 app.command("list")(list_)
 app.command()(papers)
 app.command()(check)
+app.command()(claim)
 
 
 def main() -> None:

@@ -1,0 +1,127 @@
+"""Where the data of an experiment come from: a real data set that all seeds share, or data made afresh for each seed."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lossary.arena.data import Data, from_arrays, load
+from lossary.arena.splits import Split, make_splits
+from lossary.claims._code import code_of
+from lossary.errors import InvalidValueError
+
+VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2  # as in a comparison
+Prepare = Callable[[Data], Data]
+
+
+@dataclass(frozen=True)
+class Real:
+    """One of the built-in data sets, the same for every seed; each seed divides it in another way.
+
+    The divisions overlap, and the intervals are corrected for it: of two seeds, a share ``TEST_SHARE`` of the test rows is expected
+    to be the same, which is Nadeau and Bengio's correction with the ratio share / (1 - share).
+    """
+
+    name: str
+    prepare: tuple[Prepare, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        return TEST_SHARE / (1 - TEST_SHARE)
+
+    @property
+    def data(self) -> Data:
+        return _prepared(self.name, self.prepare)
+
+    @property
+    def described(self) -> str:
+        return self.data.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.data.fingerprint
+
+    def splits(self, seeds: int) -> list[Split]:
+        return make_splits(self.data, tuple(range(seeds)), VALIDATION_SHARE, TEST_SHARE)
+
+
+@functools.cache
+def _prepared(name: str, prepare: tuple[Prepare, ...]) -> Data:
+    data = load(name)
+    for step in prepare:
+        data = step(data)
+    return data
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Data that a function makes from a seed, so that seeds are independent of each other."""
+
+    make: Callable[[int], Data]
+    ratio = 0.0
+
+    @property
+    def data(self) -> Data:
+        """Of the first seed, for what all seeds have in common."""
+        return self.make(0)
+
+    @property
+    def described(self) -> str:
+        return f"{self.data.name} (generated for each seed)"
+
+    @property
+    def fingerprint(self) -> str:
+        return code_of(self.make)
+
+    def splits(self, seeds: int) -> list[Split]:
+        return [make_splits(self.make(seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0] for seed in range(seeds)]
+
+
+def pixels(data: Data) -> Data:
+    """Square images given as columns become images, whose pixels keep their common scale."""
+    side = round(data.numbers.shape[1] ** 0.5)
+    return from_arrays(data.name, data.numbers.reshape(-1, side, side), data.target, class_names=data.classes)
+
+
+def against_rest(label: int) -> Prepare:
+    """Two classes: everything else (0) and one class (1)."""
+
+    def prepare(data: Data) -> Data:
+        name = f"{data.name}, {data.classes[label]} against the rest"
+        features = data.numbers if data.images is None else np.moveaxis(data.images, 1, 3)
+        return from_arrays(name, features, (data.target == label).astype(np.int64), class_names=("rest", data.classes[label]))
+
+    return _named(prepare, f"against_rest({label})")
+
+
+def only(*labels: int) -> Prepare:
+    """Some of the classes, numbered anew in the order given."""
+
+    def prepare(data: Data) -> Data:
+        if data.images is None and data.words.shape[1]:
+            raise InvalidValueError("only: it takes tables of numbers and images, and this table has text")
+        kept = np.isin(data.target, labels)
+        names = tuple(data.classes[label] for label in labels)
+        target = np.array([labels.index(label) for label in data.target[kept]])
+        features = data.numbers[kept] if data.images is None else np.moveaxis(data.images[kept], 1, 3)
+        return from_arrays(f"{data.name}, {', '.join(names)}", features, target, class_names=names)
+
+    return _named(prepare, f"only{labels}")
+
+
+def _named(prepare: Prepare, name: str) -> Prepare:
+    prepare.__name__ = name
+    return prepare
+
+
+def split_of(source: Real | Generated, seed: int, seeds: int) -> Split:
+    """One seed's split, for experiments that train by a loop of their own; ``seeds`` is how many the experiment has."""
+    if isinstance(source, Generated):
+        return replace(make_splits(source.make(seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0])
+    return _splits(source, seeds)[seed]
+
+
+@functools.cache
+def _splits(source: Real, seeds: int) -> list[Split]:
+    return source.splits(seeds)
