@@ -1,6 +1,7 @@
 """Every kind of source: files of tables and arrays, folders of images, data sets of PyTorch, and samples of what is too large."""
 
 import builtins
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from lossary.arena import _npz
 from lossary.arena._read import sample_rows
 from lossary.arena.data import from_arrays, load
 from lossary.arena.splits import make_splits
@@ -97,6 +99,67 @@ def test_npz_mistakes(tmp_path: Path) -> None:
         load(tmp_path / "c.npz")
     with pytest.raises(DataError, match="there is no file"):
         load(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("shape", [(70,), (70, 3), (70, 4, 2), (70, 2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "u1", "<U5", "?"])
+def test_chosen_rows_of_an_npz_are_those_of_the_whole_array(
+    tmp_path: Path, save: Any, shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_npz, "CHUNK", 100)  # bytes, so that every array comes in many pieces
+    values = np.random.default_rng(0).integers(0, 9, shape).astype(dtype)
+    save(tmp_path / "a.npz", a=values, b=np.asfortranarray(values))
+    headers = _npz.read_headers(tmp_path / "a.npz")
+    assert {name: header.shape for name, header in headers.items()} == {"a": shape, "b": shape}
+    assert headers["b"].columns_first == (len(shape) > 1)
+    for rows in ([], [0], [69], [1, 2, 40, 68], range(70)):
+        for name in ("a", "b"):
+            found = _npz.read_rows(tmp_path / "a.npz", name, list(rows))
+            assert found.dtype == values.dtype
+            np.testing.assert_array_equal(found, values[list(rows)])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npz_may_be_larger_than_memory(tmp_path: Path, order: Any) -> None:
+    path = tmp_path / "large.npz"
+    np.savez_compressed(path, x=np.zeros((400_000, 40), order=order), y=np.arange(400_000) % 2)  # 128 MB
+    tracemalloc.start()
+    try:
+        data = load(path, max_rows=200)
+        highest = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert data.notes[0] == "a random sample of 200 of 400000 rows"
+    assert highest < 25e6  # a few pieces of 4 MB, and the numbers of the rows to draw from
+
+
+def test_a_damaged_npz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.random.default_rng(0).random((400, 20)), y=np.arange(400) % 2)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as NPZ: Bad CRC-32"):
+        load(path)
+
+
+def test_more_images_than_memory_should_hold_are_sampled_and_it_is_said(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).random((40, 8, 8, 3)).astype(np.float32)
+    target = np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", x=pictures, y=target)
+    budget = 25 * pictures[0].nbytes
+    sources: list[Any] = [tmp_path / "a.npz", Items(list(zip(pictures, target, strict=True)))]
+    for source in sources:
+        data = load(source, max_bytes=budget)
+        assert data.rows == 25
+        assert data.notes[0] == "a random sample of 25 of 40 rows, as many images as 0.01831 MiB hold"
+        assert load(source, max_rows=22, max_bytes=budget).notes[0] == "a random sample of 22 of 40 rows"
+        assert load(source, max_bytes=2 * budget).rows == 40
+    cats = load(folder(tmp_path / "pets", ("RGB",)), image_size=8, max_bytes=20 * pictures[0].nbytes)
+    assert (cats.rows, cats.notes[0]) == (20, "a random sample of 20 of 24 rows, as many images as 0.01465 MiB hold")
+    with pytest.raises(InvalidValueError, match="max_bytes must be at least 1, got 0"):
+        load(sources[0], max_bytes=0)
 
 
 def folder(path: Path, modes: tuple[str, ...] = ("L",)) -> Path:

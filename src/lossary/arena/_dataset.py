@@ -1,6 +1,6 @@
 """Reading a ``torch.utils.data.Dataset`` of (x, y) items."""
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -9,28 +9,32 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from lossary.arena._images import as_array, check_size, stack
-from lossary.arena._read import chosen_rows
+from lossary.arena._sample import choose_rows, picture_bytes
 from lossary.errors import DataError
 
 Array = NDArray[Any]
 
 
-def read_dataset(name: str, dataset: Dataset[Any], image_size: int, max_rows: int) -> tuple[Array, Array, int]:
-    """Features (rows, columns) or images (rows, channels, height, width), the target, and how many items there are."""
+def read_dataset(
+    name: str, dataset: Dataset[Any], image_size: int, max_rows: int, max_bytes: int
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """Features (rows, columns) or images (rows, channels, height, width), the target, and notes."""
     check_size(image_size)
     if not isinstance(dataset, Sized) or not len(dataset):
         raise DataError(f"{name}: a data set needs a length and items, so that it can be split")
-    total = len(dataset)
-    xs, ys = [], []
-    for i in chosen_rows(total, max_rows):
-        item = dataset[int(i)]
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DataError(f"{name}: every item must be a pair (x, y), got {type(item).__name__} at {i}")
-        xs.append(_features(item[0], image_size))
-        ys.append(_target(name, item[1]))
+    first = _item(name, dataset, 0, image_size)[0]
+    sample = choose_rows(len(dataset), max_rows, picture_bytes(first.shape) if first.ndim == 3 else 0, max_bytes)
+    xs, ys = zip(*(_item(name, dataset, int(i), image_size) for i in sample.rows), strict=True)
     if len({y.shape for y in ys}) > 1:
         raise DataError(f"{name}: every y must have the same shape, got {ys[0].shape} and others")
-    return _stacked(name, xs), np.stack(ys), total
+    return _stacked(name, xs), np.stack(ys), sample.notes
+
+
+def _item(name: str, dataset: Dataset[Any], place: int, image_size: int) -> tuple[Array, Array]:
+    item = dataset[place]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise DataError(f"{name}: every item must be a pair (x, y), got {type(item).__name__} at {place}")
+    return _features(item[0], image_size), _target(name, item[1])
 
 
 def _features(x: Any, image_size: int) -> Array:
@@ -53,7 +57,7 @@ def _target(name: str, y: Any) -> Array:
     return np.asarray(value)
 
 
-def _stacked(name: str, xs: list[Array]) -> Array:
+def _stacked(name: str, xs: Sequence[Array]) -> Array:
     pictures = all(x.ndim == 3 for x in xs)
     if pictures and len({x.shape[1:] for x in xs}) == 1 and {x.shape[0] for x in xs} == {1, 3} and xs[0].dtype == np.uint8:
         return stack(xs)

@@ -1,12 +1,13 @@
 """Reading a folder of images with one sub-folder for each class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.arena._read import chosen_rows
+from lossary.arena._sample import choose_rows, picture_bytes
 from lossary.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ Array = NDArray[Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
-def read_folder(folder: Path, image_size: int, max_rows: int) -> tuple[Array, Array, int]:
-    """Images (rows, channels, height, width) from 0 to 1, the names of their folders, and how many images there are."""
+def read_folder(folder: Path, image_size: int, max_rows: int, max_bytes: int) -> tuple[Array, Array, tuple[str, ...]]:
+    """Images (rows, channels, height, width) from 0 to 1, the names of their folders, and notes."""
     check_size(image_size)
     every = [
         (path, sub.name)
@@ -29,8 +30,10 @@ def read_folder(folder: Path, image_size: int, max_rows: int) -> tuple[Array, Ar
     if not every:
         raise DataError(f"{folder} holds no images; a folder of images has one sub-folder for each class, with images in it")
     _import_pil(str(folder))
-    kept = [every[i] for i in chosen_rows(len(every), max_rows)]
-    return stack([_open(path, image_size) for path, _ in kept]), np.array([label for _, label in kept]), len(every)
+    colours = picture_bytes((3, image_size, image_size))  # which images are grey is known only when they are open
+    sample = choose_rows(len(every), max_rows, colours, max_bytes)
+    kept = [every[i] for i in sample.rows]
+    return stack([_open(path, image_size) for path, _ in kept]), np.array([label for _, label in kept]), sample.notes
 
 
 def check_size(image_size: int) -> None:
@@ -66,7 +69,7 @@ def as_array(image: "Image", size: int) -> Array:
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def stack(images: list[Array]) -> Array:
+def stack(images: Sequence[Array]) -> Array:
     """One array of grey images if all are grey; otherwise those become red, green and blue alike."""
     channels = max(len(image) for image in images)
     same = [image if len(image) == channels else np.repeat(image, channels, axis=0) for image in images]

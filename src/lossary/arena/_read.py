@@ -12,10 +12,10 @@ import pyarrow.ipc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from lossary.arena._sample import SEED
 from lossary.errors import DataError
 
 FORMATS = {".csv": "CSV", ".parquet": "PARQUET", ".arrow": "ARROW", ".feather": "FEATHER"}
-SAMPLE_SEED = 0  # the same file always gives the same sample, so that finished work can be found again
 
 
 def read_table(path: Path, max_rows: int) -> tuple[pa.Table, int]:
@@ -37,23 +37,12 @@ def read_table(path: Path, max_rows: int) -> tuple[pa.Table, int]:
     return table, rows
 
 
-def chosen_rows(rows: int, max_rows: int) -> NDArray[np.int64]:
-    """Which rows to keep when all can be reached by their number: everything, or a uniform random sample in order."""
-    if rows <= max_rows:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(SAMPLE_SEED).choice(rows, max_rows, replace=False))
-
-
-def sample_note(kept: int, rows: int) -> tuple[str, ...]:
-    return (f"a random sample of {kept} of {rows} rows",) if kept < rows else ()
-
-
 def sample_rows(batches: Iterable[pa.RecordBatch], max_rows: int) -> tuple[pa.Table, int]:
     """Keep the rows with the smallest of one random number each: a uniform sample in one pass, in the order of the file.
 
     No more than twice the sample and one batch are in memory at any time.
     """
-    generator = np.random.default_rng(SAMPLE_SEED)
+    generator = np.random.default_rng(SEED)
     kept: list[pa.Table] = []
     keys = np.empty(0)
     rows, bound = 0, np.inf

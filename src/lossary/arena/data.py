@@ -1,7 +1,6 @@
 """Real data for a comparison: scikit-learn's own sets, files of tables and arrays, folders of images, and what is in memory."""
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from lossary.arena._columns import check_columns, find_features, group_values, t
 from lossary.arena._dataset import read_dataset
 from lossary.arena._images import read_folder
 from lossary.arena._leaks import leak_notes
-from lossary.arena._read import FORMATS, chosen_rows, read_table, sample_note
+from lossary.arena._npz import read_headers, read_rows
+from lossary.arena._read import FORMATS, read_table
+from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_rows, picture_bytes, sample_note
 from lossary.arena._targets import encode, flags
 from lossary.arena.tasks import KINDS, Task
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
@@ -34,7 +35,6 @@ BUILT_IN = {
     "diabetes": datasets.load_diabetes,
 }
 FEWEST_ROWS = 20
-MAX_ROWS = 200_000
 _FEATURES, _TARGETS = ("features", "X", "x"), ("target", "y", "labels")  # what arrays in an NPZ file are called
 
 
@@ -80,6 +80,7 @@ def load(
     group: str | None = None,
     max_rows: int = MAX_ROWS,
     image_size: int = 32,
+    max_bytes: int = MAX_BYTES,
 ) -> Data:
     """Read a data set by name or path, or from a ``torch.utils.data.Dataset`` of (x, y).
 
@@ -91,17 +92,20 @@ def load(
         group: the column (or array) whose equal values must stay in one part, such as a patient; it is no feature.
         max_rows: of more rows than this, a random sample of so many is used.
         image_size: the side length to which image files and Pillow images are brought.
+        max_bytes: of more images than these bytes hold, as the numbers that a network sees, a random sample is used.
     """
     if task is not None and task not in KINDS:
         raise UnknownNameError(f"there is no task {task!r}{suggestion(task, KINDS)} (there are {', '.join(KINDS)})")
     if max_rows < FEWEST_ROWS:
         raise InvalidValueError(f"max_rows must be at least {FEWEST_ROWS}, got {max_rows}")
+    if max_bytes < 1:
+        raise InvalidValueError(f"max_bytes must be at least 1, got {max_bytes}")
     if isinstance(source, Dataset):
         name = type(source).__name__
         _refuse(name, target, group)
-        features, labels, rows = read_dataset(name, source, image_size, max_rows)
+        features, labels, notes = read_dataset(name, source, image_size, max_rows, max_bytes)
         names = getattr(source, "classes", None)
-        return _from_read(name, features, labels, task, rows, names if isinstance(names, (list, tuple)) else None)
+        return _from_read(name, features, labels, task, notes, names if isinstance(names, (list, tuple)) else None)
     name, path = str(source), Path(source)
     if name in BUILT_IN:
         _refuse(name, target, group)
@@ -109,10 +113,10 @@ def load(
         return from_arrays(name, bunch.data, bunch.target, columns=bunch.feature_names, task=task)
     if path.is_dir():
         _refuse(name, target, group)
-        features, labels, rows = read_folder(path, image_size, max_rows)
-        return _from_read(path.resolve().name, features, labels, task, rows)
+        features, labels, notes = read_folder(path, image_size, max_rows, max_bytes)
+        return _from_read(path.resolve().name, features, labels, task, notes)
     if path.suffix.lower() == ".npz":
-        return _from_npz(path, target, task, group, max_rows)
+        return _from_npz(path, target, task, group, max_rows, max_bytes)
     if path.suffix.lower() in FORMATS:
         table, rows = read_table(path, max_rows)
         return _from_table(path.stem, table, target, task, group, sample_note(table.num_rows, rows))
@@ -130,46 +134,48 @@ def _refuse(name: str, target: object, group: object) -> None:
 
 
 def _from_read(
-    name: str, features: Array, target: Array, task: str | None, rows: int, class_names: Sequence[str] | None = None
+    name: str,
+    features: Array,
+    target: Array,
+    task: str | None,
+    notes: tuple[str, ...],
+    class_names: Sequence[str] | None = None,
 ) -> Data:
     if features.ndim == 4:
         features = np.moveaxis(features, 1, 3)
-    notes = sample_note(len(target), rows)
     return from_arrays(name, features, target, task=task, class_names=class_names, notes=notes)
 
 
-def _from_npz(path: Path, target: str | Sequence[str] | None, task: str | None, group: str | None, max_rows: int) -> Data:
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} cannot be read as NPZ: {reason}") from error
+def _from_npz(
+    path: Path, target: str | Sequence[str] | None, task: str | None, group: str | None, max_rows: int, max_bytes: int
+) -> Data:
+    headers = read_headers(path)
 
-    def find(names: Sequence[str], what: str) -> Array:
+    def find(names: Sequence[str], what: str) -> str:
         for name in names:
-            if name in arrays:
-                return arrays[name]
-        raise DataError(f"{path} has no array of {what} named {' or '.join(names)} (it has {', '.join(arrays) or 'none'})")
+            if name in headers:
+                return name
+        raise DataError(f"{path} has no array of {what} named {' or '.join(names)} (it has {', '.join(headers) or 'none'})")
 
     if target is not None and not isinstance(target, str):
         raise DataError(f"{path}: --target must name one array, which can have several columns, got {list(target)}")
-    features, found = find(_FEATURES, "features"), find(_TARGETS if target is None else (target,), "targets")
-    groups = None if group is None else find((group,), "groups")
-    lengths = {array.shape[:1] for array in (features, found, groups) if array is not None}
+    features, labels = find(_FEATURES, "features"), find(_TARGETS if target is None else (target,), "targets")
+    names = [features, labels, *([] if group is None else [find((group,), "groups")])]
+    lengths = {headers[name].shape[:1] for name in names}
     if len(lengths) > 1 or () in lengths:
         raise DataError(f"{path}: features, target and groups must have as many rows as each other")
-    kept = chosen_rows(len(found), max_rows)
+    ((rows,),) = lengths
+    shape = headers[features].shape
+    sample = choose_rows(rows, max_rows, picture_bytes(shape[1:]) if len(shape) > 2 else 0, max_bytes)
+    arrays = {name: read_rows(path, name, sample.rows) for name in names}
     return from_arrays(
         path.stem,
-        features[kept],
-        found[kept],
+        arrays[features],
+        arrays[labels],
         target_name=target or "target",
         task=task,
-        notes=sample_note(len(kept), len(found)),
-        groups=None if groups is None else groups[kept],
+        notes=sample.notes,
+        groups=None if group is None else arrays[group],
         group_name=group or "",
     )
 

@@ -133,9 +133,9 @@ def reliability(protocol: Protocol, units: Sequence[Unit], shown: Sequence[str])
         shape = unit.predictions.shape
         truth = unit.truth.reshape(-1, *unit.truth.shape[2:])
         sure, right = confidence_and_correctness(truth, unit.predictions.reshape(-1, *shape[2:]))
-        curve = reliability_curve(torch.from_numpy(sure), torch.from_numpy(right))
+        curve = reliability_curve(torch.from_numpy(sure), torch.from_numpy(right), level=None)
         if curve.bandwidth < FINEST:
-            curve = reliability_curve(torch.from_numpy(sure), torch.from_numpy(right), FINEST)
+            curve = reliability_curve(torch.from_numpy(sure), torch.from_numpy(right), FINEST, level=None)
         near = curve.density.numpy() * len(sure) * curve.bandwidth * 3.5  # how many predictions a point rests on, 2 sqrt(pi) s n
         near = np.where((curve.confidence.numpy() >= sure.min()) & (curve.confidence.numpy() <= sure.max()), near, 0)
         share = np.histogram(np.clip(sure, 0, 1), edges)[0] / len(sure)
