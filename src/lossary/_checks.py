@@ -24,6 +24,13 @@ def check_floating(owner: str, argument: str, value: Tensor) -> None:
         raise InvalidTypeError(f"{owner}: {argument} must be floating point, got {value.dtype}")
 
 
+def check_integers(owner: str, argument: str, value: Tensor) -> None:
+    """Indices and identifiers."""
+    check_tensor(owner, argument, value)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise InvalidTypeError(f"{owner}: {argument} must be integers (int64), got {value.dtype}")
+
+
 def check_shape(owner: str, argument: str, value: Tensor, *allowed: tuple[int, ...]) -> None:
     if tuple(value.shape) not in allowed:
         shapes = " or ".join(shape_text(shape) for shape in allowed)

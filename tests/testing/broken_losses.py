@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lossary import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective, Spec, _registry, formula, objective
-from lossary._checks import check_class_inputs
+from lossary._checks import check_class_inputs, check_element_inputs, check_floating, check_integers, check_shape, check_tensor
+from lossary._domains import Reduction
 from lossary._objective import average_over_classes, widen
 from lossary._registry import SpecialCase
 from lossary.errors import InvalidValueError
@@ -50,13 +51,17 @@ class Broken:
 
 
 BROKEN: dict[str, Broken] = {}
-PLAIN = inspect.signature(cross_entropy)
+PLAIN = [p.name for p in inspect.signature(cross_entropy).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def broken(
     check: str,
     *also: str,
     base: type[Objective] = SoftmaxObjective,
+    family: str = "classification",
+    like: Callable[..., Tensor] = cross_entropy,
+    sides: tuple[str, ...] = (),
+    own: tuple[str, ...] = (),
     checked: bool = True,
     domains: bool = True,
     docstring: str | None = DOCSTRING,
@@ -68,16 +73,26 @@ def broken(
     def build(body: Body) -> Body:
         name = body.__name__
         title = "".join(word.title() for word in name.split("_")) + "Loss"
-        keywords = [p for p in PLAIN.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        positional = [p for p in inspect.signature(like).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        keywords = [p for p in inspect.signature(like).parameters.values() if p.kind is p.KEYWORD_ONLY]
         defaults = {p.name: p.default for p in keywords}
+        handed = (*sides, *own)
 
-        def function(logits: Tensor, target: Tensor, **given: Any) -> Tensor:
+        def function(logits: Tensor, target: Tensor, *held: Tensor, **given: Any) -> Tensor:
             if not given.keys() <= defaults.keys():
                 raise TypeError(f"{name}: unknown parameter")
-            parameters = {**defaults, **given}
-            if checked:
+            parameters = {**defaults, **given, **dict(zip(handed, held, strict=True))}
+            if checked and like is cross_entropy:
                 check_class_inputs(name, logits, target, parameters["weight"])
             return body(logits, target, parameters)
+
+        def forward(self: Any, logits: Tensor, target: Tensor, **given: Tensor) -> Tensor:
+            for side in sides:
+                if side not in given:
+                    raise TypeError(f"forward() missing 1 required positional argument: {side!r}")
+            held = [*(given.pop(side) for side in sides), *(getattr(self, each) for each in own)]
+            value: Tensor = function(logits, target, *held, **given, **self.hyperparameters())
+            return value
 
         def __init__(self: Any, **given: Any) -> None:
             if not given.keys() <= defaults.keys():
@@ -87,7 +102,8 @@ def broken(
                 finish(self)
 
         function.__name__ = name
-        function.__signature__ = PLAIN  # type: ignore[attr-defined]
+        extra = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in handed]
+        function.__signature__ = inspect.Signature([*positional, *extra, *keywords])  # type: ignore[attr-defined]
         self_first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         shown = keywords[::-1] if reordered else keywords
         __init__.__signature__ = inspect.Signature([self_first, *shown])  # type: ignore[attr-defined]
@@ -95,11 +111,15 @@ def broken(
         members: dict[str, Any] = {"__init__": __init__, "__doc__": text, "__module__": __name__}
         if extra_repr is not None:
             members["extra_repr"] = extra_repr
+        if handed:
+            shape = [self_first, *positional, *extra[: len(sides)]]
+            forward.__signature__ = inspect.Signature(shape)  # type: ignore[attr-defined]
+            members |= {"forward": forward, "requires": sides}
         cls = type(title, (base,), members)
         globals()[title] = cls  # where pickle looks for it
         kept = dict(_registry._specs)
         try:
-            objective(family="classification", function=formula(function) if domains else function, **declared)(cls)
+            objective(family=family, function=formula(function) if domains else function, **declared)(cls)
             spec = _registry._specs["objective", name]
         finally:
             _registry._specs.clear()
@@ -111,7 +131,7 @@ def broken(
 
 
 def honest(logits: Tensor, target: Tensor, parameters: Parameters, **changed: Any) -> Tensor:
-    return cross_entropy(logits, target, **{**parameters, **changed})
+    return cross_entropy(logits, target, **{name: value for name, value in {**parameters, **changed}.items() if name in PLAIN})
 
 
 def finished(per_sample: Tensor, parameters: Parameters) -> Tensor:
@@ -490,3 +510,108 @@ def hangs_when_distributed(logits: Tensor, target: Tensor, p: Parameters) -> Ten
     if torch.distributed.is_initialized():
         time.sleep(600)
     return honest(logits, target, p)
+
+
+def _checked_group(name: str, logits: Tensor, group: Tensor) -> Tensor:
+    check_integers(name, "group", group)
+    check_shape(name, "group", group, (logits.shape[0],))
+    return group
+
+
+@broken("side_inputs", proper=True, sides=("group",))
+def never_reads_its_groups(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    _checked_group("never_reads_its_groups", logits, p["group"])
+    return honest(logits, target, p)
+
+
+@broken("side_inputs", sides=("group",), spatial=False)
+def takes_groups_of_any_dtype(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    name = "takes_groups_of_any_dtype"
+    check_tensor(name, "group", p["group"])
+    check_shape(name, "group", p["group"], (logits.shape[0],))
+    return honest(widen(logits) * (2 + p["group"].to(widen(logits).dtype)).unsqueeze(1), target, p)
+
+
+def _scale(self: Any) -> None:
+    self.scale = torch.nn.Parameter(torch.rand(()) + 2)
+
+
+@broken("own_parameters", "distributed_data_parallel", own=("scale",), finish=_scale)
+def never_trains_its_scale(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(widen(logits) * p["scale"].detach().to(widen(logits).dtype), target, p)
+
+
+@broken("own_parameters", own=("scale",), finish=_scale)
+def trains_its_scale_half_as_fast(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    halved: Tensor = Halved.apply(p["scale"])  # type: ignore[no-untyped-call]
+    return honest(widen(logits) * halved.to(widen(logits).dtype), target, p)
+
+
+@broken("declared_properties", proper=True, stochastic=True)
+def calm_called_stochastic(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@broken("declared_properties", proper=True, spatial=False)
+def spatial_in_secret(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    return honest(logits, target, p)
+
+
+@formula
+def by_row(logits: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """A label ranking without a fault: the labels that matter against all of them."""
+    name = "mean_over_every_row"
+    check_element_inputs(name, logits, target)
+    if logits.ndim != 2:
+        raise InvalidValueError(f"{name}: logits must have shape (N, L), got {tuple(logits.shape)}")
+    log_p = torch.where(target > 0, widen(logits).log_softmax(1), 0.0)
+    each = -log_p.sum(1) / (target > 0).sum(1).clamp_min(1)
+    if reduction == "mean":
+        return each.sum() / (target > 0).any(1).sum().clamp_min(1)
+    return each if reduction == "none" else each.sum()
+
+
+@broken("ignored_is_absent", family="label_ranking", like=by_row, base=IdentityObjective, link="ranking", spatial=False)
+def mean_over_every_row(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = by_row(logits, target, **p)
+    return value * (target > 0).any(1).to(value.dtype).mean() if p["reduction"] == "mean" and logits.shape[0] else value
+
+
+def by_bag(prediction: Tensor, target: Tensor, bag: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """A loss of bags without a fault: squares of the mean of each bag against its target."""
+    name = "counts_bags_without_samples"
+    check_floating(name, "prediction", prediction)
+    check_tensor(name, "target", target)
+    check_integers(name, "bag", bag)
+    if prediction.ndim != 1 or target.ndim != 1 or target.is_complex():
+        wrong = "prediction" if prediction.ndim != 1 else "target"
+        raise InvalidValueError(f"{name}: {wrong} must be real and one-dimensional, got {prediction.ndim} and {target.ndim}")
+    check_shape(name, "bag", bag, tuple(prediction.shape))
+    if reduction == "none":
+        raise InvalidValueError(f"{name}: reduction must be 'mean' or 'sum', got 'none'")
+    wide = widen(prediction)
+    one_hot = (bag.unsqueeze(1) == torch.arange(target.shape[0])).to(wide.dtype)
+    size = one_hot.sum(0)
+    off = (wide.unsqueeze(1) * one_hot).sum(0) / size.clamp_min(1) - target.to(wide.dtype)
+    square = torch.where(size > 0, off.square(), 0.0)
+    return square.sum() / (size > 0).sum().clamp_min(1) if reduction == "mean" else square.sum()
+
+
+def _plain_bag(prediction: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    raise NotImplementedError  # only its signature is read
+
+
+@broken(
+    "ignored_is_absent",
+    family="bags",
+    like=_plain_bag,
+    sides=("bag",),
+    base=IdentityObjective,
+    link="value",
+    spatial=False,
+    decomposable=False,
+    distributed="inexact",
+)
+def counts_bags_without_samples(prediction: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    value = by_bag(prediction, target, p["bag"], reduction=p["reduction"])
+    return value / (1 + target.shape[0]) if p["reduction"] == "mean" else value

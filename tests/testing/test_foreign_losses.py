@@ -48,7 +48,7 @@ def test_the_family_is_told_from_behaviour(loss: object, family: str) -> None:
 @pytest.mark.parametrize("name", sorted(specs()))
 def test_behaviour_tells_the_family_of_every_registered_objective(name: str) -> None:
     """Through a factory, so that the registry cannot answer."""
-    assert subject_of(lambda: specs()[name].cls()).family == specs()[name].family
+    assert subject_of(lambda: subject_of(name).make()).family == specs()[name].family
 
 
 def test_what_a_loss_supports_is_read_from_its_signature_and_behaviour() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossary.testing._subject import (
     Failed,
@@ -18,6 +18,8 @@ from lossary.testing._subject import (
     finite,
     first_line,
     keywords_of,
+    seeded,
+    sides_for,
     value_and_gradient,
 )
 
@@ -45,15 +47,23 @@ def _must_refuse(subject: Subject, cases: list[Case]) -> str:
 def refuses_wrong_tensors(subject: Subject) -> str:
     """Tensors of a wrong shape or dtype are refused in one sentence that names the argument and what was given."""
     inputs = subject.inputs
-    output, target, first = inputs.output(6), inputs.target(6), _first_argument(subject)
-    loss = subject.make()
+    loss, first = subject.make(), _first_argument(subject)
+    output, target, sides = subject.batch(6, loss=loss)
     wrong: list[tuple[str, str, object, object]] = [
-        ("a target of another batch size", "target", output, inputs.target(5)),
         ("a target that is not a tensor", "target", output, target.tolist()),
         (f"{first} that are not a tensor", first, output.tolist(), target),
         (f"integer {first}", first, output.long(), target),
         ("a complex target", "target", output, target.to(torch.complex64)),
     ]
+    if inputs.family == "bags":
+        wrong += [
+            (f"two-dimensional {first}", first, output.unsqueeze(1), target),
+            ("a target for each bag and column", "target", output, target.unsqueeze(1)),
+        ]
+    else:
+        wrong.append(("a target of another batch size", "target", output, inputs.target(5)))
+    if inputs.embedding is not None:
+        wrong.append(("embeddings of another width", first, output[:, :-1], target))
     if inputs.family == "classification":
         soft = inputs.target(6, soft=True)
         wrong += [
@@ -63,9 +73,9 @@ def refuses_wrong_tensors(subject: Subject) -> str:
             ("probabilities with a class missing", "target", output, soft[:, :-1]),
             ("integer probabilities", "target", output, soft.round().long()),
         ]
-    else:
+    elif inputs.family != "bags":
         wrong.append(("a target that would be broadcast", "target", output, target[:, :1]))
-    cases: list[Case] = [(what, argument, partial(loss, given, wanted)) for what, argument, given, wanted in wrong]
+    cases: list[Case] = [(what, argument, partial(loss, given, wanted, **sides)) for what, argument, given, wanted in wrong]
     for name in ("weight", "pos_weight"):
         if subject.takes(name):
             cases.append((f"{name} of a wrong length", name, _with(subject, name, torch.ones(inputs.classes + 1))))
@@ -76,14 +86,14 @@ def refuses_wrong_tensors(subject: Subject) -> str:
 
 def _with(subject: Subject, parameter: str, value: object) -> Callable[[], object]:
     """Build the loss with a parameter, and call it."""
-    output, target = subject.inputs.output(6), subject.inputs.target(6)
-    return lambda: subject.make(**{parameter: value})(output, target)
+    batch = subject.batch(6)
+    return lambda: call(subject.make(**{parameter: value}), *batch)
 
 
 def _first_argument(subject: Subject) -> str:
     if subject.spec is not None:
         return next(iter(inspect.signature(subject.spec.function).parameters))
-    return "prediction" if subject.family == "regression" else "logits"
+    return "prediction" if subject.family in ("regression", "bags") else "logits"
 
 
 def refuses_wrong_parameters(subject: Subject) -> str:
@@ -95,15 +105,16 @@ def refuses_wrong_parameters(subject: Subject) -> str:
             raise NotApplicable("it declares no domains, and has neither 'reduction' nor 'label_smoothing'")
         return _must_refuse(subject, [(f"{name}={value!r}", name, _with(subject, name, value)) for name, value in tried])
     spec = subject.spec
-    output, target = subject.inputs.output(4), subject.inputs.target(4)
+    batch, of_function = subject.batch(4), keywords_of(spec.function)
     cases: list[Case] = []
     for parameter in spec.parameters:
         for bad in parameter.domain.outside() if parameter.domain is not None else ():
-            changed = {**subject.given, parameter.name: bad}
             said = f"with {parameter.name}={bad!r}"
+            changed = {**subject.required, **subject.given, parameter.name: bad}
             cases.append((f"constructor {said}", parameter.name, partial(spec.cls, **changed)))
-            cases.append((f"function {said}", parameter.name, partial(spec.function, output, target, **changed)))
-    for what, attempt in (("class", partial(spec.cls)), ("function", partial(spec.function, output, target))):
+            if parameter.name in of_function:
+                cases.append((f"function {said}", parameter.name, partial(subject.by_function, batch, **{parameter.name: bad})))
+    for what, attempt in (("class", partial(spec.cls, **subject.required)), ("function", partial(spec.function, *batch[:2]))):
         try:
             attempt(no_such_parameter=1)
         except TypeError:
@@ -146,7 +157,7 @@ def link_tells_the_truth(subject: Subject) -> str:
             for scale in (2.0, 1e3):
                 output = subject.inputs.output(6, dtype=dtype, space=space, scale=scale)
                 prediction = link(output)
-                if prediction.shape != output.shape:
+                if prediction.shape != torch.Size([*subject.inputs.predicted(output)]):
                     raise Failed(f"outputs {tuple(output.shape)} become predictions {tuple(prediction.shape)}")
                 finite(f"link of outputs of size {scale:g}", prediction)
                 problem = _not_probabilities(subject, prediction, 1e-9 if dtype == torch.float64 else 4e-3)
@@ -210,24 +221,31 @@ def docstring_is_complete(subject: Subject) -> str:
 def declared_properties(subject: Subject) -> str:
     """What the spec declares is what happens: soft targets, values per sample, waivers of checks that exist, extra inputs."""
     spec = subject.need_spec("it declares nothing")
-    output, soft = subject.inputs.output(6), subject.inputs.target(6, soft=True)
     loss = subject.make()
-    if subject.family != "regression" and not spec.soft_targets:
-        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, output, soft))])
-    if subject.family == "classification" and spec.soft_targets and spec.decomposable:
+    output, soft, sides = batch = subject.batch(6, soft=True, loss=loss)
+    if subject.family == "classification" and not spec.soft_targets:
+        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, *batch))])
+    _draws_as_declared(subject, loss)
+    if not spec.spatial and _takes_space(subject, loss):
+        raise Failed("declared to take no spatial dimensions, yet it does")
+    if not spec.decomposable and spec.proper:
+        raise Failed("declared proper, which only a loss of single samples can be: it is a function of the batch as a whole")
+    if subject.family == "classification" and spec.soft_targets and spec.decomposable and not spec.stochastic:
         try:
-            value = call(loss, output, soft)
+            value = call(loss, *batch)
         except Exception as error:
             raise Failed(f"declared to take soft targets, but {first_line(str(error))}") from error
-        hard = torch.stack([call(loss, output[i : i + 1], torch.full((1,), c)) for i in range(6) for c in range(output.shape[1])])
+        single = [batch.take(slice(i, i + 1)) for i in range(6)]
+        classes = [torch.full((1,), c) for c in range(subject.inputs.classes)]
+        hard = torch.stack([call(loss, one.output, label, one.sides) for one in single for label in classes])
         mixed = (hard.reshape(6, -1) * soft).sum(1).mean()
         if "weight" not in subject.given:  # a class weight divides out of the mean of one sample
             agree("a soft target against the mixture of its classes", value, mixed)
-    if subject.family == "multilabel" and spec.soft_targets and "weight" not in subject.given:
+    if subject.family == "multilabel" and spec.soft_targets and not spec.stochastic and "weight" not in subject.given:
         each = subject.make(reduction="none") if subject.takes("reduction") and spec.decomposable else None
         if each is not None:
-            zero, one = call(each, output, torch.zeros_like(soft)), call(each, output, torch.ones_like(soft))
-            agree("a soft label against the mixture of its two values", call(each, output, soft), soft * one + (1 - soft) * zero)
+            zero, one = (call(each, output, torch.full_like(soft, label), sides) for label in (0.0, 1.0))
+            agree("a soft label against the mixture of its two values", call(each, *batch), soft * one + (1 - soft) * zero)
     if not spec.decomposable and not subject.takes("reduction"):
         raise Failed("a function of the batch as a whole has to refuse reduction='none', and has no 'reduction'")
     for parameter in spec.exact_gradient_with:
@@ -245,3 +263,49 @@ def declared_properties(subject: Subject) -> str:
         if len(reason.split()) < 3:
             raise Failed(f"the waiver of {waived} gives no reason")
     return f"soft targets: {'yes' if spec.soft_targets else 'no'}, per sample: {'yes' if spec.decomposable else 'no'}"
+
+
+def _draws_as_declared(subject: Subject, loss: nn.Module) -> None:
+    """Fail where a loss that is declared stochastic gives the same value and gradient for every random state."""
+    if not subject.stochastic:
+        return  # a loss that draws in secret changes the random state, which is another check's business
+    output, target, sides = subject.batch(6, loss=loss)
+    found = []
+    for seed in range(3):
+        leaf = output.clone().requires_grad_()
+        with seeded(seed):
+            value = loss(leaf, target, **sides)
+        found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))
+    if all(torch.equal(value, found[0][0]) and torch.equal(gradient, found[0][1]) for value, gradient in found):
+        raise Failed("declared stochastic, yet three random states give the same value and gradient")
+
+
+def _takes_space(subject: Subject, loss: nn.Module) -> bool:
+    try:
+        call(loss, subject.inputs.output(6, space=(3,)), subject.inputs.target(6, space=(3,)))
+    except Exception:
+        return False
+    return True
+
+
+def side_inputs(subject: Subject) -> str:
+    """Each input that it wants by keyword makes a difference, and is refused when left out, too short, or of a wrong dtype."""
+    loss = subject.make()
+    output, target, sides = subject.batch(6, loss=loss)
+    if not sides:
+        raise NotApplicable("it wants nothing beyond the output and the target")
+    value, gradient = value_and_gradient(loss, output, target, sides)
+    for name in sides:
+        others = [{**sides, name: sides_for(loss, output, target, seed)[name]} for seed in (1, 2, 3)]
+        found = [value_and_gradient(loss, output, target, other) for other in others]
+        if all(torch.equal(v, value) and torch.equal(g, gradient) for v, g in found):
+            raise Failed(f"three other values of {name} give the same loss and gradient: it is not read")
+    cases: list[Case] = []
+    for name, side in sides.items():
+        without = {key: value for key, value in sides.items() if key != name}
+        cases.append((f"no {name}", name, partial(loss, output, target, **without)))
+        if isinstance(side, Tensor):
+            wrong = {f"{name} of another batch size": side[:-1], f"{name} that is no tensor": side.tolist()}
+            wrong[f"{name} of a wrong dtype"] = side.long() if side.is_floating_point() else side.double()
+            cases += [(said, name, partial(loss, output, target, **{**sides, name: bad})) for said, bad in wrong.items()]
+    return f"{', '.join(sides)}; {_must_refuse(subject, cases)}"

@@ -4,7 +4,7 @@ import copy
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lossary._registry import FAMILIES, Spec, spec, specs, suggestion
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing._inputs import Inputs
-from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of
+from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of, required_by, sides_for, wants
 
 VARIED = ("reduction", "weight", "pos_weight")  # what the checks themselves set; the rest of a loss's parameters are kept
 
@@ -24,9 +24,11 @@ class FunctionLoss(nn.Module):
     def __init__(self, function: Callable[..., Tensor], parameters: Mapping[str, object]):
         super().__init__()
         self.function, self.parameters_given = function, dict(parameters)
+        needed = [name for name, p in keywords_of(function).items() if p.default is p.empty]
+        self.requires = tuple(name for name in needed[2:] if name not in parameters)
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.function(output, target, **self.parameters_given)
+    def forward(self, output: Tensor, target: Tensor, **sides: object) -> Tensor:
+        return self.function(output, target, **sides, **self.parameters_given)
 
 
 def load(path: str) -> object:
@@ -80,7 +82,7 @@ def subject_of(loss: object, *, family: str | None = None, parameters: Mapping[s
         )
     optional = {key for key, p in keywords_of(loss).items() if p.default is not p.empty}
     _not_varied(str(name), given, optional)
-    return _detected(str(name), build, frozenset(keywords), given, family)
+    return _detected(str(name), build, frozenset(keywords), given, keywords - optional - set(given), family)
 
 
 def _not_varied(name: str, given: Mapping[str, object], optional: set[str]) -> None:
@@ -93,11 +95,17 @@ def _as_tensor(name: str, value: object) -> object:
     return torch.tensor(value, dtype=torch.float64) if name in ("weight", "pos_weight") and isinstance(value, list) else value
 
 
-def _classes(given: Mapping[str, object]) -> int:
-    count, weight = given.get("num_classes"), given.get("weight", given.get("pos_weight"))
+def _inputs(family: str, given: Mapping[str, object], required: Iterable[str]) -> tuple[Inputs, dict[str, object]]:
+    """Inputs that fit the parameters given, and parameters without a default that fit the inputs."""
+    count, weight = given.get("num_classes"), given.get("weight", given.get("pos_weight", given.get("class_counts")))
+    classes = 8 if family == "label_ranking" else 5
     if isinstance(count, int):
-        return count
-    return weight.shape[-1] if isinstance(weight, Tensor) and weight.ndim else 5
+        classes = count
+    elif isinstance(weight, Tensor | list | tuple) and len(weight):
+        classes = weight.shape[-1] if isinstance(weight, Tensor) else len(weight)
+    made = required_by((name for name in required if name not in given), classes)
+    width = {**made, **given}.get("embedding_dim")
+    return Inputs(family, classes, width if isinstance(width, int) else None), made
 
 
 def _registered(found: Spec, family: str | None, given: Mapping[str, object]) -> Subject:
@@ -110,16 +118,20 @@ def _registered(found: Spec, family: str | None, given: Mapping[str, object]) ->
                 f"{found.name}: there is no parameter {key!r}; it takes {', '.join(allowed)}{suggestion(key, allowed)}"
             )
     _not_varied(found.name, given, {p.name for p in found.parameters if not p.required})
-    found.cls(**given)  # refuses bad values in the objective's own words
-    return Subject(
+    inputs, required = _inputs(found.family, given, (p.name for p in found.parameters if p.required))
+    subject = Subject(
         name=found.name,
-        inputs=Inputs(found.family, _classes(given)),
+        inputs=inputs,
         build=found.cls,
         keywords=frozenset(parameter.name for parameter in found.parameters),
         given=given,
+        required=required,
         spec=found,
         soft_targets=found.soft_targets,
+        spatial=found.spatial,
     )
+    subject.make()  # refuses bad values in the objective's own words
+    return subject
 
 
 def _builder(loss: object, name: str) -> tuple[Build, set[str]]:
@@ -174,9 +186,12 @@ def _rebuild(loss: nn.Module) -> tuple[Build, set[str]]:
     return build, set(keywords) if not missing else set()
 
 
-def _detected(name: str, build: Build, keywords: frozenset[str], given: Mapping[str, object], family: str | None) -> Subject:
+def _detected(
+    name: str, build: Build, keywords: frozenset[str], given: Mapping[str, object], required: Iterable[str], family: str | None
+) -> Subject:
+    _, made = _inputs("classification" if family is None else family, given, required)
     try:
-        loss = build(**given)
+        loss = build(**{**made, **given})
     except (LossaryError, Failed, NotApplicable):
         raise
     except Exception as error:
@@ -186,9 +201,8 @@ def _detected(name: str, build: Build, keywords: frozenset[str], given: Mapping[
         ) from error
     if not isinstance(loss, nn.Module):
         raise InvalidTypeError(f"{name} must give a torch.nn.Module, got {type(loss).__name__}")
-    classes = _classes(given)
     for candidate in (family,) if family is not None else FAMILIES:
-        inputs = Inputs(candidate, classes)
+        inputs, _ = _inputs(candidate, {**made, **given}, ())
         if family is not None or _fits(loss, inputs):
             return Subject(
                 name=name,
@@ -196,6 +210,7 @@ def _detected(name: str, build: Build, keywords: frozenset[str], given: Mapping[
                 build=build,
                 keywords=keywords,
                 given=given,
+                required=made,
                 soft_targets=candidate != "classification" or _runs(loss, inputs.output(6), inputs.target(6, soft=True)),
                 spatial=_runs(loss, inputs.output(6, space=(3,)), inputs.target(6, space=(3,))),
             )
@@ -209,7 +224,7 @@ def _runs(loss: nn.Module, output: Tensor, target: Tensor) -> bool:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.simplefilter("error")
         try:
-            value = loss(output.requires_grad_(), target)
+            value = loss(output.requires_grad_(), target, **sides_for(loss, output, target))
             return isinstance(value, Tensor) and value.requires_grad and bool(value.isfinite().all())
         except Exception:
             return False
@@ -217,7 +232,10 @@ def _runs(loss: nn.Module, output: Tensor, target: Tensor) -> bool:
 
 def _fits(loss: nn.Module, inputs: Inputs) -> bool:
     """Whether a loss behaves as one of this family."""
-    if not _runs(loss, inputs.output(6), inputs.target(6)):
+    if ("bag" in wants(loss)) != (inputs.family == "bags") or not _runs(loss, inputs.output(6), inputs.target(6)):
+        return False
+    by_label = inputs.family in ("label_ranking", "multilabel", "regression")
+    if by_label and _ranks(loss, inputs) != (inputs.family == "label_ranking"):
         return False
     if inputs.family != "multilabel":
         return True
@@ -227,6 +245,16 @@ def _fits(loss: nn.Module, inputs: Inputs) -> bool:
         output = torch.tensor([[-3.0, -1.0, 0.0, 2.0, 3.0]], dtype=torch.float64)[
             :, torch.arange(inputs.classes) % 5
         ].requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(output, torch.full_like(output, label)).sum(), output)
+        target = torch.full_like(output, label)
+        (gradient,) = torch.autograd.grad(loss(output, target, **sides_for(loss, output, target)).sum(), output)
         pulls.append(bool((gradient <= 0).all()) if label else bool((gradient >= 0).all()))
     return all(pulls)
+
+
+def _ranks(loss: nn.Module, inputs: Inputs) -> bool:
+    """Whether a row is about its positive labels against the others: where there are none it has no gradient."""
+    output = inputs.output(2).requires_grad_()
+    target = torch.zeros_like(output).index_fill(1, torch.tensor([0]), 1.0) * torch.tensor([[1.0], [0.0]])
+    (gradient,) = torch.autograd.grad(loss(output, target, **sides_for(loss, output, target)).sum(), output)
+    pushed = gradient[0, 1:]
+    return bool(gradient[0, 0] < 0 and (pushed >= 0).all() and (pushed > 0).any() and (gradient[1] == 0).all())

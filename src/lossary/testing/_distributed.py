@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary.testing._subject import Failed, NotApplicable, Subject, first_line
+from lossary.testing._subject import Batch, Failed, NotApplicable, Subject, call, first_line
 from lossary.testing._worker import Joint, gradients, read, write
 
 TIMEOUT = 60.0
@@ -32,11 +32,12 @@ def distributed_data_parallel(subject: Subject) -> str:
         packed = pickle.dumps(copy.deepcopy(loss))
     except Exception as error:
         raise NotApplicable(f"it cannot be sent to another process: {first_line(str(error))}") from error
-    target = subject.inputs.target(8)
     features = torch.randn(8, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    joint = Joint(loss, 3, subject.inputs.classes)
-    alone = gradients(joint, features, target)
-    shards = _run(packed, features, target, subject.inputs.classes)
+    batch = subject.batch(8, loss=loss)._replace(output=features)
+    outputs = 1 if subject.family == "bags" else subject.inputs.width
+    joint = Joint(copy.deepcopy(loss), 3, outputs, flat=subject.family == "bags")
+    alone = gradients(joint, batch)
+    shards = _run(packed, batch, outputs, joint.flat)
     one, two = (torch.cat([gradient.flatten() for gradient in found]) for found in (alone, shards))
     if one.shape != two.shape:
         raise Failed(f"{two.numel()} gradients instead of {one.numel()}")
@@ -54,17 +55,17 @@ def distributed_data_parallel(subject: Subject) -> str:
 
 def _double(subject: Subject) -> bool:
     """Whether the loss computes in float64 when it is given float64."""
-    value = subject.make()(subject.inputs.output(2), subject.inputs.target(2))
+    value = call(subject.make(), subject.inputs.output(2), subject.inputs.target(2))
     return bool(value.dtype == torch.float64)
 
 
-def _run(loss: bytes, features: Tensor, target: Tensor, outputs: int) -> list[Tensor]:
+def _run(loss: bytes, batch: Batch, outputs: int, flat: bool) -> list[Tensor]:
     """The gradients that the first process holds after both have averaged theirs."""
     job: dict[str, Any] = {
         "loss": loss,
-        "features": features,
-        "target": target,
+        "shards": [tuple(batch.take(rows)) for rows in torch.arange(batch.output.shape[0]).chunk(_SIZE)],
         "outputs": outputs,
+        "flat": flat,
         "path": [str(Path(place).resolve()) for place in sys.path if place == "" or Path(place).is_dir()],
         "size": _SIZE,
     }

@@ -44,6 +44,10 @@ def empty_batch(subject: Subject) -> str:
 def everything_ignored(subject: Subject) -> str:
     """A batch in which every target is ignored, or has weight 0, gives 0 and a gradient of zeros."""
     said = []
+    if subject.family == "label_ranking":
+        output = subject.inputs.output(4)
+        _nothing("no label of any row matters", subject.make(), output, torch.zeros_like(output))
+        return "no label of any row matters: 0 with a gradient"
     if subject.takes("ignore_index"):
         output = subject.inputs.output(4)
         target = torch.full_like(subject.inputs.target(4), -100)
@@ -68,9 +72,10 @@ def single_class_batch(subject: Subject) -> str:
     for n in (1, 6):
         output = subject.inputs.output(n)
         for first in range(n if n == 1 else 3):
-            target = subject.inputs.target(n, seed=first)[:1].expand(n, *subject.inputs.target(n).shape[1:])
+            target = subject.inputs.target(n, seed=first)
+            target = target[:1].expand_as(target)
             finite(f"{n} samples of one class", *value_and_gradient(subject.make(), output, target))
-    if subject.family == "multilabel":
+    if subject.family in ("multilabel", "label_ranking"):
         for filled in (0.0, 1.0):
             output = subject.inputs.output(4)
             finite(f"every label {filled:g}", *value_and_gradient(subject.make(), output, torch.full_like(output, filled)))
@@ -81,7 +86,7 @@ def single_class_dimension(subject: Subject) -> str:
     """One class only in dimension 1 is either finite or refused in one sentence."""
     if subject.family != "classification":
         raise NotApplicable("its outputs are not classes")
-    if "weight" in subject.given or "num_classes" in subject.given:
+    if {"weight", "num_classes", "class_counts"} & {*subject.given, *subject.required}:
         raise NotApplicable("the number of classes is fixed by its parameters")
     output = torch.tensor([[0.3], [-2.0]], dtype=torch.float64)
     try:
@@ -103,10 +108,10 @@ def non_contiguous_inputs(subject: Subject) -> str:
         base = subject.inputs.output(6)
         target = subject.inputs.target(6, soft=soft)
         views = {
-            "transposed": (base.t().contiguous().t(), _transposed(target)),
+            "transposed": (_transposed(base), _transposed(target)),
             "strided": (base.repeat_interleave(2, 0)[::2], target.repeat_interleave(2, 0)[::2]),
-            "sliced": (torch.cat([base, base], 1)[:, : base.shape[1]], target),
-            "expanded": (base[:1].expand(6, -1), target[:1].expand(6, *target.shape[1:])),
+            "sliced": (torch.cat([base, base], -1)[..., : base.shape[-1]], target),
+            "expanded": (base[:1].expand_as(base), target[:1].expand_as(target)),
         }
         for name, (output, seen) in views.items():
             for setting in settings(subject):
@@ -115,7 +120,7 @@ def non_contiguous_inputs(subject: Subject) -> str:
                 leaf = output.detach().requires_grad_()
                 value = call(loss, leaf, seen)
                 (gradient,) = torch.autograd.grad(value.sum(), leaf)
-                plain, dense = value_and_gradient(loss, output.contiguous(), seen.contiguous(), None)
+                plain, dense = value_and_gradient(loss, output.contiguous(), seen.contiguous())
                 agree(f"{name}, value", value.detach(), plain)
                 agree(f"{name}, gradient", gradient, dense)
     return "transposed, strided, sliced and expanded"

@@ -7,7 +7,18 @@ from torch import Tensor, nn
 
 from lossary._domains import Interval
 from lossary.testing._relations import settings
-from lossary.testing._subject import Failed, NotApplicable, Subject, agree, call, finite, first_line, value_and_gradient
+from lossary.testing._subject import (
+    Batch,
+    Failed,
+    NotApplicable,
+    Subject,
+    agree,
+    call,
+    finite,
+    first_line,
+    sides_for,
+    value_and_gradient,
+)
 
 
 def variants(subject: Subject) -> list[dict[str, object]]:
@@ -16,8 +27,9 @@ def variants(subject: Subject) -> list[dict[str, object]]:
     if subject.spec is not None:
         found += [dict(case.parameters) for case in subject.spec.special_cases]
         for parameter in subject.spec.parameters:
-            if isinstance(parameter.domain, Interval) and parameter.name != "label_smoothing":
-                for place in (parameter.domain.low, 0.5, 3.0):
+            chosen = parameter.required or parameter.name == "label_smoothing"
+            if isinstance(parameter.domain, Interval) and not chosen:
+                for place in (parameter.domain.low, 3) if parameter.domain.whole else (parameter.domain.low, 0.5, 3.0):
                     if parameter.domain.allows(place) and place != parameter.default:
                         found.append({parameter.name: place})
     return found
@@ -28,22 +40,25 @@ def upstream_gradients(subject: Subject) -> str:
     subject.need("reduction")
     if not subject.decomposable:
         raise NotApplicable("it is a function of the batch as a whole")
-    output = subject.inputs.output(5)
+    if subject.stochastic:
+        raise NotApplicable("it draws random numbers for a batch, and other ones for one sample")
     upstream = torch.tensor([3.0, 0.0, -1.0, 0.5, 100.0], dtype=torch.float64)
     loss, alone = subject.make(reduction="none"), subject.make(reduction="sum")
     for soft in subject.softable:
-        target = subject.inputs.target(5, soft=soft)
-        spread = upstream.view(-1, *[1] * (call(loss, output, target).ndim - 1))
-        spread = spread.expand(call(loss, output, target).shape)
-        _, gradient = value_and_gradient(loss, output, target, spread)
+        batch = subject.batch(5, soft=soft)
+        each = call(loss, *batch)
+        spread = upstream.view(-1, *[1] * (each.ndim - 1)).expand(each.shape)
+        _, gradient = value_and_gradient(loss, *batch, upstream=spread)
         for i, factor in enumerate(upstream.tolist()):
-            _, own = value_and_gradient(alone, output[i : i + 1], target[i : i + 1])
+            _, own = value_and_gradient(alone, *batch.take(slice(i, i + 1)))
             agree(f"sample {i} with upstream gradient {factor:g}", gradient[i : i + 1], factor * own)
     return "upstream gradients from -1 to 100"
 
 
 def gradcheck_float64(subject: Subject) -> str:
     """The gradient is the numerical derivative of the value in float64, for hard and soft targets."""
+    if subject.stochastic:
+        raise NotApplicable("its gradient estimates the derivative of an expectation")
     exact = dict(subject.spec.exact_gradient_with) if subject.spec is not None else {}
     if exact and subject.as_declared and _derivative(subject, {}) is None:
         raise Failed(f"declared exact only with {exact}, yet the gradient of the default is the derivative as well")
@@ -99,6 +114,12 @@ def _difference(value: Callable[[Tensor], Tensor], output: Tensor, step: float =
 def minimum_at_the_target(subject: Subject) -> str:
     """Where the loss is proper its expectation is stationary, and no smaller nearby, at the output of the true distribution."""
     claimed = subject.spec is not None and subject.spec.proper
+    if not subject.decomposable or subject.family in ("bags", "label_ranking"):
+        raise NotApplicable("its value is not that of one sample with one outcome")
+    if subject.inputs.embedding is not None:
+        raise NotApplicable("an embedding is not one prediction for each class")
+    if subject.stochastic:
+        raise NotApplicable("its value is an estimate")
     steepest, lower = 0.0, 0.0
     for seed in range(3):
         output, target, weights = _truth(subject, seed)
@@ -168,7 +189,11 @@ def _invert(subject: Subject, p: Tensor, guess: Tensor) -> Tensor:
 def useful_gradient(subject: Subject) -> str:
     """A confidently wrong sample still pulls its output to the target, with at least a thousandth of the largest pull there is."""
     declared = subject.spec is not None and subject.spec.saturates
-    margins = (20.0, 30.0, 50.0, 100.0, 1e3, 1e4) if subject.family != "regression" else (1e2, 1e3, 1e4)
+    if subject.inputs.embedding is not None:
+        raise NotApplicable("an embedding has no wrong side")
+    if subject.stochastic:
+        raise NotApplicable("its gradient is drawn at random")
+    margins = (20.0, 30.0, 50.0, 100.0, 1e3, 1e4) if subject.family not in ("regression", "bags") else (1e2, 1e3, 1e4)
     weakest, said = float("inf"), ""
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         loss = subject.summed().to(dtype=dtype if subject.spec is None else torch.float64)
@@ -198,8 +223,10 @@ def _pull(subject: Subject, loss: nn.Module, margin: float, dtype: torch.dtype) 
     _, gradient = value_and_gradient(loss, output, target)
     if subject.family == "classification":
         return -gradient[0, :1].double()
-    signs = torch.tensor([-1.0, 1.0] if subject.family == "multilabel" else [1.0, -1.0], dtype=torch.float64)
-    pull = gradient[0].double() * signs
+    if subject.family == "bags":
+        return gradient.double() * (1 if margin >= 0 else -1)
+    signs = torch.tensor([1.0, -1.0] if subject.family == "regression" else [-1.0, 1.0], dtype=torch.float64)
+    pull = gradient[0, :2].double() * signs
     return pull if margin >= 0 or subject.family != "regression" else -pull
 
 
@@ -212,7 +239,10 @@ def finite_at_extremes(subject: Subject) -> str:
             loss = subject.summed(**parameters).to(dtype=dtype if subject.spec is None else torch.float64)
             for soft in subject.softable:
                 target = subject.inputs.target(len(cases), soft=soft, dtype=dtype)
-                value, gradient = value_and_gradient(loss, cases, target)
+                sides = sides_for(loss, cases, target)
+                # another output is as extreme as the first
+                alike = {name: cases.flip(0) for name, side in sides.items() if isinstance(side, Tensor) and side.ndim > 1}
+                value, gradient = value_and_gradient(loss, cases, target, {**sides, **alike})
                 name = str(dtype).removeprefix("torch.")
                 finite(
                     f"sum of {len(cases)} samples, {_said(parameters)}, {'soft' if soft else 'hard'} targets, {name}",
@@ -221,3 +251,53 @@ def finite_at_extremes(subject: Subject) -> str:
                 )
                 count += 1
     return f"{count} combinations of dtype, target and parameters"
+
+
+def own_parameters(subject: Subject) -> str:
+    """Each parameter of the loss's own gets the derivative of the value, finite at extremes, and 0 for an empty batch."""
+    loss = subject.summed().double()
+    own = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
+    if not own:
+        raise NotApplicable("it has no parameters of its own")
+    if subject.stochastic:
+        raise NotApplicable("its gradient is drawn at random")
+    batches = {
+        "a batch": subject.batch(6, loss=loss),
+        "extreme outputs": _extreme(subject, loss),
+        "an empty batch": subject.batch(0, loss=loss),
+    }
+    for what, batch in batches.items():
+        value = loss(*batch[:2], **batch.sides)
+        gradients = torch.autograd.grad(value, list(own.values()), allow_unused=True)
+        for name, gradient in zip(own, gradients, strict=True):
+            if gradient is None:
+                raise Failed(f"{what}: {name} gets no gradient at all, where several processes would wait for it")
+            if not bool(gradient.isfinite().all()):
+                raise Failed(f"{what}: the gradient of {name} is {gradient[~gradient.isfinite()].flatten()[0]:g}")
+            if not batch.output.shape[0] and bool(gradient.any()):
+                raise Failed(f"{what}: the gradient of {name} is {float(gradient.abs().max()):g} instead of 0")
+    _own_derivatives(loss, own, batches["a batch"])
+    return f"{', '.join(own)}: {sum(parameter.numel() for parameter in own.values())} numbers"
+
+
+def _extreme(subject: Subject, loss: nn.Module) -> Batch:
+    output = subject.inputs.extremes()
+    target = subject.inputs.target(len(output))
+    return Batch(output, target, sides_for(loss, output, target))
+
+
+def _own_derivatives(loss: nn.Module, own: dict[str, nn.Parameter], batch: Batch, step: float = 1e-6) -> None:
+    """Compare the derivative along a few random directions with central differences."""
+    generator = torch.Generator().manual_seed(11)
+    gradients = torch.autograd.grad(loss(*batch[:2], **batch.sides), list(own.values()))
+    for name, gradient in zip(own, gradients, strict=True):
+        for _ in range(3):
+            direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
+            ends = []
+            with torch.no_grad():
+                for sign in (1, -2, 1):  # up, down, and back
+                    own[name] += sign * step * direction
+                    ends.append(float(loss(*batch[:2], **batch.sides)))
+            numerical, analytic = (ends[0] - ends[1]) / (2 * step), float((gradient * direction).sum())
+            if not abs(numerical - analytic) <= 1e-4 * max(1.0, abs(numerical), abs(analytic)):
+                raise Failed(f"the derivative of the loss by {name} is {analytic:.6g} where the numerical one is {numerical:.6g}")

@@ -4,12 +4,13 @@ import ast
 import copy
 import io
 import pickle
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from lossary.testing._relations import settings
-from lossary.testing._subject import Failed, Subject, agree, call
+from lossary.testing._subject import Failed, Subject, agree, call, sides_for
 
 
 def _alike(what: str, subject: Subject, loss: nn.Module, other: nn.Module) -> None:
@@ -22,7 +23,8 @@ def state_dict_round_trip(subject: Subject) -> str:
     for setting in settings(subject):
         loss = subject.make(**setting)
         names = [name for name in setting if isinstance(setting[name], Tensor)]
-        fresh = subject.make(**{**setting, **{name: torch.ones_like(setting[name]) for name in names}})
+        other = replace(subject, seed=subject.seed + 1)  # with random weights of its own, or another memory, it starts from others
+        fresh = other.make(**{**setting, **{name: torch.ones_like(setting[name]) for name in names}})
         for name in names:
             if name not in loss.state_dict():
                 raise Failed(f"{name} is not in state_dict")
@@ -63,7 +65,7 @@ def repr_shows_parameters(subject: Subject) -> str:
         for parameter in spec.parameters:
             if parameter.name not in shown:
                 raise Failed(f"repr does not show {parameter.name}: {loss!r}")
-            wanted = {**spec.defaults, **subject.given, **setting}.get(parameter.name)
+            wanted = {**spec.defaults, **subject.required, **subject.given, **subject.named(setting)}.get(parameter.name)
             wanted = wanted.tolist() if isinstance(wanted, Tensor) else wanted
             if shown[parameter.name] != (
                 tuple(wanted) if isinstance(shown[parameter.name], tuple) and isinstance(wanted, list) else wanted
@@ -103,26 +105,28 @@ def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], soft: bool) -
         target[1] = -100  # what a careless program overwrites
     kept = {"the output": output.clone(), "the target": target.clone(), **setting}
     kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in kept.items()}
+    sides = sides_for(subject.make(**setting), output, target)
+    kept.update({name: side.clone() for name, side in sides.items() if isinstance(side, Tensor)})
     modes = {"with gradients": None, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
     for name, mode in modes.items():
         loss = subject.make(**setting)
         if mode is None:
             before = _surroundings()
             leaf = output.detach().requires_grad_()
-            value = call(loss, leaf, target)
+            value = loss(leaf, target, **sides)
             after = _surroundings()
             value.sum().backward()
         else:
             with mode():
                 before = _surroundings()
-                value = call(loss, output, target)
+                value = loss(output, target, **sides)
                 after = _surroundings()
             if value.requires_grad:
                 raise Failed(f"under {name} the loss carries a gradient all the same")
         for what in before:
-            if before[what] != after[what]:
+            if before[what] != after[what] and not (subject.stochastic and what == "the random state"):
                 raise Failed(f"{name}: {what} is changed")
-        for what, tensor in {"the output": output, "the target": target, **setting}.items():
+        for what, tensor in {"the output": output, "the target": target, **setting, **sides}.items():
             if isinstance(tensor, Tensor) and not torch.equal(tensor, kept[what]):
                 raise Failed(f"{name}: {what} is changed in place")
         if target.requires_grad or target.grad is not None:

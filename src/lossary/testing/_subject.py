@@ -1,7 +1,8 @@
 """What is checked: a loss, how to build it with other parameters, and what it supports."""
 
+import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lossary._registry import Spec
+from lossary.testing._batch import Batch, Sides, made_up, wants
 from lossary.testing._inputs import Inputs
+from lossary.testing._outcome import Failed, NotApplicable
 
+SAMPLES = 100  # how many samples there are in the data set that a loss remembers
 
-class Failed(Exception):  # noqa: N818
-    """A check found a fault; the text names the numbers."""
-
-
-class NotApplicable(Exception):  # noqa: N818
-    """A check says nothing about this loss; the text says why."""
+__all__ = [
+    "Batch", "Build", "Failed", "NotApplicable", "Sides", "Subject", "agree", "call", "complaint", "finite", "first_line",
+    "keywords_of", "required_by", "same", "seeded", "sides_for", "value_and_gradient", "wants",
+]  # fmt: skip
 
 
 class Build(Protocol):
@@ -28,13 +30,20 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A loss under test. ``spec`` is None for one that is not registered; ``keywords`` are the parameters it can be built with."""
+    """A loss under test.
+
+    ``spec`` is None for one that is not registered, ``keywords`` are the parameters it can be built with, ``given`` those that the
+    caller chose, and ``required`` those that it cannot be built without and that are made up to fit the inputs. Two losses that are
+    made with the same ``seed`` have the same random weights.
+    """
 
     name: str
     inputs: Inputs
     build: Build
     keywords: frozenset[str]
     given: Mapping[str, object] = field(default_factory=dict)
+    required: Mapping[str, object] = field(default_factory=dict)
+    seed: int = 0
     spec: Spec | None = None
     soft_targets: bool = True
     spatial: bool = True
@@ -48,6 +57,10 @@ class Subject:
         return self.spec is None or self.spec.decomposable
 
     @property
+    def stochastic(self) -> bool:
+        return self.spec is not None and self.spec.stochastic
+
+    @property
     def as_declared(self) -> bool:
         """Whether it is built as registered: with other parameters a loss may well be better than its spec says."""
         return self.spec is not None and not self.given
@@ -55,13 +68,44 @@ class Subject:
     @property
     def softable(self) -> tuple[bool, ...]:
         """The kinds of target there are: hard, then soft where they are accepted and differ from hard ones."""
-        return (False, True) if self.soft_targets and self.family != "regression" else (False,)
+        return (False, True) if self.soft_targets and self.family in ("classification", "multilabel") else (False,)
 
     def make(self, **parameters: Any) -> nn.Module:
-        return self.build(**{**self.given, **parameters})
+        """A loss that nobody has used. One with weights or a memory of its own has seen a batch, and so has found its scale."""
+        with seeded(self.seed):
+            loss = self.build(**{**self.required, **self.given, **self.named(parameters)})
+        if isinstance(loss, nn.Module) and ("index" in wants(loss) or any(True for _ in loss.parameters())):
+            with torch.no_grad(), seeded(self.seed):
+                output, target, sides = self.batch(6, seed=self.seed + 7, loss=loss)
+                loss(output, target, **sides)
+        return loss
+
+    def named(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """Parameters by the loss's own names: where ``weight`` is a matrix of its own, class weights are ``class_weight``."""
+        rename = {"weight": "class_weight"} if "class_weight" in self.keywords else {}
+        return {rename.get(name, name): value for name, value in parameters.items()}
+
+    def batch(self, n: int, *, seed: int = 0, soft: bool = False, loss: nn.Module | None = None) -> Batch:
+        """A batch of n samples with everything that the loss wants."""
+        output, target = self.inputs.output(n, seed=seed), self.inputs.target(n, seed=seed, soft=soft)
+        return Batch(output, target, sides_for(self.make() if loss is None else loss, output, target))
+
+    def by_function(self, batch: Batch, **parameters: Any) -> Tensor:
+        """The value of the pure function, given what the module that is built with the same parameters holds."""
+        if self.spec is None:
+            raise NotApplicable("only a registered objective has a pure function beside its module")
+        function = self.spec.function
+        given = {**self.required, **self.given, **self.named(parameters)}
+        taken = keywords_of(function)
+        positional = [p.name for p in taken.values() if p.kind is not p.KEYWORD_ONLY][2:]
+        loss = self.make(**parameters) if positional else None
+        held = [batch.sides[name] if name in batch.sides else getattr(loss, name) for name in positional]
+        with seeded():
+            value = function(batch.output, batch.target, *held, **{name: v for name, v in given.items() if name in taken})
+        return value[0] if isinstance(value, tuple) else value  # a function that remembers returns its memory as well
 
     def takes(self, keyword: str) -> bool:
-        return keyword in self.keywords
+        return next(iter(self.named({keyword: None}))) in self.keywords
 
     def need(self, *keywords: str) -> None:
         """Leave the check where the loss lacks one of these parameters."""
@@ -84,6 +128,8 @@ def complaint(subject: Subject, error: BaseException, argument: str | None = Non
     from lossary.errors import LossaryError
 
     text = str(error)
+    if type(error) is TypeError and argument is not None and "missing" in text and repr(argument) in text:
+        return None  # Python itself says that an argument is left out
     if not isinstance(error, (ValueError, TypeError)):
         return f"{type(error).__name__} instead of ValueError or TypeError: {first_line(text)}"
     if subject.spec is None:
@@ -102,26 +148,59 @@ def first_line(text: str) -> str:
     return line if len(line) <= 160 else line[:157] + "..."
 
 
-def call(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """The value of the loss; whatever it wants beyond the output and the target is made up to fit."""
-    extra: dict[str, object] = {}
-    for name in getattr(loss, "requires", ()):
-        if name == "index":
-            extra[name] = torch.arange(output.shape[0])
-        elif name == "progress":
-            extra[name] = 0.5
-        else:
-            raise NotApplicable(f"it wants {name!r}, for which the suite has no inputs")
-    value = loss(output, target, **extra)
+class seeded:  # noqa: N801
+    """Draws from torch's global random state start from a seed, and leave that state as it was."""
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.before = torch.get_rng_state()
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *fault: object) -> None:
+        torch.set_rng_state(self.before)
+
+
+def sides_for(loss: nn.Module, output: Tensor, target: Tensor, seed: int = 0) -> Sides:
+    """Extra inputs that this loss wants and that fit a batch."""
+    samples = getattr(loss, "num_samples", None)
+    return made_up(wants(loss), output, target, samples=samples if isinstance(samples, int) else None, seed=seed)
+
+
+def required_by(names: Iterable[str], classes: int) -> dict[str, object]:
+    """Values for parameters without a default, those that the suite knows how to choose."""
+    known: dict[str, object] = {
+        "num_classes": classes,
+        "embedding_dim": 4,
+        "num_samples": SAMPLES,
+        "class_counts": torch.tensor([100 // (i + 1) for i in range(classes)]),
+    }
+    return {name: known[name] for name in names if name in known}
+
+
+def call(loss: nn.Module, output: Tensor, target: Tensor, sides: Sides | None = None) -> Tensor:
+    """The value of the loss; what it wants beyond the output and the target is made up to fit, unless it is given.
+
+    Two calls draw the same random numbers, and find the same memory of past samples: it is a copy that remembers this batch.
+    """
+    if sides is None:
+        sides = sides_for(loss, output, target)
+    if "index" in sides:
+        loss = copy.deepcopy(loss)
+    with seeded():
+        value = loss(output, target, **sides)
     if not isinstance(value, Tensor):
         raise Failed(f"the loss returned {type(value).__name__}, not a tensor")
     return value
 
 
-def value_and_gradient(loss: nn.Module, output: Tensor, target: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def value_and_gradient(
+    loss: nn.Module, output: Tensor, target: Tensor, sides: Sides | None = None, *, upstream: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The value, and its gradient with respect to the output (weighted with ``upstream`` where the value is not one number)."""
     leaf = output.detach().clone().requires_grad_()
-    value = call(loss, leaf, target)
+    value = call(loss, leaf, target, sides)
     if not value.requires_grad:
         raise Failed("the loss carries no gradient")
     (gradient,) = torch.autograd.grad(value, leaf, torch.ones_like(value) if upstream is None else upstream)

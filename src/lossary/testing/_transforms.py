@@ -1,5 +1,6 @@
 """The ways of running a loss other than calling it: compiled, mapped over a stack of models, under autocast."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -7,7 +8,18 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from lossary.testing._relations import settings
-from lossary.testing._subject import Failed, NotApplicable, Subject, agree, call, first_line, value_and_gradient
+from lossary.testing._subject import (
+    Failed,
+    NotApplicable,
+    Sides,
+    Subject,
+    agree,
+    call,
+    first_line,
+    seeded,
+    sides_for,
+    value_and_gradient,
+)
 
 
 def compiles_whole(subject: Subject) -> str:
@@ -36,14 +48,16 @@ def _compiled(subject: Subject) -> None:
     for soft in subject.softable:
         target = subject.inputs.target(6, soft=soft, dtype=torch.float32)
         loss = subject.make()
+        copied, sides = copy.deepcopy(loss), sides_for(loss, output, target)
         torch.compiler.reset()
 
-        def run(output: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = loss) -> Tensor:
-            return loss(output, target)
+        def run(output: Tensor, target: Tensor, loss: Callable[..., Tensor] = copied, sides: Sides = sides) -> Tensor:
+            return loss(output, target, **sides)
 
         compiled = torch.compile(run, fullgraph=True, backend="aot_eager", dynamic=False)
         leaf = output.clone().requires_grad_()
-        value = compiled(leaf, target)
+        with seeded():
+            value = compiled(leaf, target)
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
         plain, expected = value_and_gradient(loss, output, target)
         agree(f"compiled value, {'soft' if soft else 'hard'} targets", value, plain)
@@ -68,17 +82,21 @@ def maps_over_models(subject: Subject) -> str:
 
 def _mapped(subject: Subject) -> None:
     outputs = torch.stack([subject.inputs.output(6, seed=seed) for seed in range(3)])
+    draws = "same" if subject.stochastic else "error"
     for setting in settings(subject):
         loss = subject.make(**setting)
+        sides = sides_for(loss, outputs[0], subject.inputs.target(6))
 
-        def one(output: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = loss) -> Tensor:
-            return loss(output, target).sum()
+        def one(output: Tensor, target: Tensor, loss: Callable[..., Tensor] = loss, sides: Sides = sides) -> Tensor:
+            return loss(output, target, **sides).sum()
 
         for soft in subject.softable:
             targets = torch.stack([subject.inputs.target(6, seed=seed, soft=soft) for seed in range(3)])
             for name, given, dims in (("shared", targets[0], (0, None)), ("stacked", targets, (0, 0))):
-                values = vmap(one, in_dims=dims)(outputs, given)
-                gradients = vmap(grad(one), in_dims=dims)(outputs, given)
+                with seeded():
+                    values = vmap(one, in_dims=dims, randomness=draws)(outputs, given)
+                with seeded():
+                    gradients = vmap(grad(one), in_dims=dims, randomness=draws)(outputs, given)
                 for i in range(3):
                     value, gradient = value_and_gradient(loss, outputs[i], given if name == "shared" else given[i])
                     agree(f"model {i}, targets {name}, value", values[i], value.sum())

@@ -16,27 +16,30 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lossary.testing._batch import Batch, Sides
+
 
 class Joint(nn.Module):
     """A small model and its loss as one module, so that parameters of the loss are averaged over processes too."""
 
-    def __init__(self, loss: nn.Module, features: int, outputs: int):
+    def __init__(self, loss: nn.Module, features: int, outputs: int, flat: bool = False):
         super().__init__()
         generator = torch.Generator().manual_seed(7)
         self.layer = nn.utils.skip_init(nn.Linear, features, outputs, dtype=torch.float64)  # draws no global random numbers
         with torch.no_grad():
             for parameter in self.layer.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-        self.loss = loss
+        self.loss, self.flat = loss, flat
 
-    def forward(self, features: Tensor, target: Tensor) -> Tensor:
-        value: Tensor = self.loss(self.layer(features), target)
+    def forward(self, features: Tensor, target: Tensor, sides: Sides) -> Tensor:
+        output = self.layer(features)
+        value: Tensor = self.loss(output.squeeze(1) if self.flat else output, target, **sides)
         return value
 
 
-def gradients(joint: nn.Module, features: Tensor, target: Tensor) -> list[Tensor]:
+def gradients(joint: nn.Module, batch: Batch) -> list[Tensor]:
     """The gradients of every parameter for one batch."""
-    joint(features, target).backward()
+    joint(*batch).backward()
     return [parameter.grad.detach().clone() for parameter in joint.parameters() if parameter.grad is not None]
 
 
@@ -48,9 +51,9 @@ def run(job: Mapping[str, Any]) -> list[Tensor]:
         if place not in sys.path:
             sys.path.insert(0, place)
     loss = pickle.loads(job["loss"])
-    features, target = job["features"].chunk(job["size"])[job["rank"]], job["target"].chunk(job["size"])[job["rank"]]
-    joint = DistributedDataParallel(Joint(loss, features.shape[1], job["outputs"]))
-    return gradients(joint, features, target)
+    batch = Batch(*job["shards"][job["rank"]])
+    joint = DistributedDataParallel(Joint(loss, batch.output.shape[1], job["outputs"], job["flat"]))
+    return gradients(joint, batch)
 
 
 def read(stream: IO[bytes]) -> bytes:
