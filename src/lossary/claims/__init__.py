@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lossary.claims._quantities import (
         QUANTITIES,
         accuracy_on,
-        binned_calibration_error,
+        binned_error,
         f1,
         geometric_mean,
         pass_at,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from lossary.claims._rules import Finding, Rule, higher, lower, same, steadier
     from lossary.claims._run import Outcome, Result, load, run
-    from lossary.claims._sources import Generated, Real, against_rest, only, pixels, split_of
+    from lossary.claims._sources import TEST_SHARE, Generated, Real, against_rest, label_rows, only, pixels, split_of
     from lossary.claims._steps import Few, InputNoise, LabelNoise, LongTail, MissingLabels, Positives
     from lossary.claims._training import Training
 
@@ -41,10 +41,10 @@ _HOMES = {
     "_claim": ("Claim", "Experiment", "Measured"),
     "_computation": ("Computation",),
     "_fit": ("fit", "mlp"),
-    "_quantities": ("QUANTITIES", "accuracy_on", "binned_calibration_error", "f1", "geometric_mean", "pass_at", "top_accuracy"),
+    "_quantities": ("QUANTITIES", "accuracy_on", "binned_error", "f1", "geometric_mean", "pass_at", "top_accuracy"),
     "_rules": ("Finding", "Rule", "higher", "lower", "same", "steadier"),
     "_run": ("Outcome", "Result", "load", "run"),
-    "_sources": ("Generated", "Real", "against_rest", "only", "pixels", "split_of"),
+    "_sources": ("TEST_SHARE", "Generated", "Real", "against_rest", "label_rows", "only", "pixels", "split_of"),
     "_steps": ("Few", "InputNoise", "LabelNoise", "LongTail", "MissingLabels", "Positives"),
     "_training": ("Training",),
 }
@@ -54,6 +54,7 @@ VERDICTS = Path(__file__).with_name("verdicts.json")
 
 __all__ = [
     "QUANTITIES",
+    "TEST_SHARE",
     "Claim",
     "Computation",
     "Entry",
@@ -72,9 +73,10 @@ __all__ = [
     "Result",
     "Rule",
     "Training",
+    "about",
     "accuracy_on",
     "against_rest",
-    "binned_calibration_error",
+    "binned_error",
     "entries",
     "entry",
     "f1",
@@ -82,6 +84,7 @@ __all__ = [
     "geometric_mean",
     "higher",
     "known",
+    "label_rows",
     "load",
     "lower",
     "mlp",
@@ -140,6 +143,12 @@ def known(name: str, there: Iterable[str]) -> str:
     near = difflib.get_close_matches(wanted, there, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "lossary claim --list shows what there is"
     raise UnknownNameError(f"there is no claim named {name!r}; {hint}")
+
+
+def about(paper: str) -> list[tuple[Entry, str]]:
+    """The claims of a paper, each with its published verdict."""
+    found = [claim for claim in entries().values() if claim.paper == paper]
+    return [(claim, published().get(claim.name, {}).get("verdict", "not run yet")) for claim in found]
 
 
 @functools.cache

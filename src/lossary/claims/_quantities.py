@@ -17,11 +17,14 @@ Quantity = Callable[[Array, Array], float]
 
 
 def binned_calibration_error(truth: Array, prediction: Array) -> float:
-    """Expected calibration error over 15 bins of equal width, which is what most papers report."""
-    confidence, correct = confidence_and_correctness(truth, prediction)
-    bins = np.minimum((confidence * 15).astype(np.int64), 14)
-    gaps = np.bincount(bins, correct - confidence, minlength=15)
-    return float(np.abs(gaps).sum() / len(confidence))
+    """Expected calibration error over 15 bins, which is what most papers report."""
+    return binned_error(*confidence_and_correctness(truth, prediction), bins=15)
+
+
+def binned_error(confidence: Array, correct: Array, bins: int) -> float:
+    """The gap between confidence and correctness (rows,), averaged over bins of equal width."""
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return float(np.abs(np.bincount(place, correct - confidence, minlength=bins)).sum() / len(confidence))
 
 
 def top_accuracy(k: int) -> Quantity:

@@ -115,6 +115,22 @@ def _named(prepare: Prepare, name: str) -> Prepare:
     return prepare
 
 
+def label_rows(seed: int, *, rows: int, labels: int, each: int, features: int = 20, noise: float = 1.0) -> Data:
+    """Several labels for each row: features (rows, features) are the sum of the directions of its labels, and noise.
+
+    Every row has ``each`` labels, drawn without repetition; label k is drawn in proportion to 1 / (k + 1), so that most are rare.
+    """
+    generator = np.random.default_rng(seed)
+    directions = generator.normal(size=(labels, features))
+    popularity = 1.0 / np.arange(1, labels + 1)
+    # Gumbel noise on the logarithm of the weights: its largest entries are draws without repetition.
+    keys = np.log(popularity) + generator.gumbel(size=(rows, labels))
+    target = np.zeros((rows, labels))
+    np.put_along_axis(target, np.argsort(-keys, axis=1)[:, :each], 1.0, axis=1)
+    values = target @ directions + generator.normal(0.0, noise * each**0.5, (rows, features))
+    return from_arrays(f"rows with {each} of {labels} labels", values, target, task="multilabel")
+
+
 def split_of(source: Real | Generated, seed: int, seeds: int) -> Split:
     """One seed's split, for experiments that train by a loop of their own; ``seeds`` is how many the experiment has."""
     if isinstance(source, Generated):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lossary import catalogue
+from lossary import catalogue, claims
 from lossary.catalogue import Paper, Unit, entry, papers_providing, units
 from lossary.cli._output import STATUS_STYLES, labelled, styled, to_copy, wrapped, write, write_json
 from lossary.errors import UnknownNameError
@@ -71,12 +71,19 @@ def _unit_text(unit: Unit) -> list[str]:
         lines += labelled("source", docs.sections["Source"])
     for paper in papers_providing(unit.kind, unit.name):
         lines += labelled("paper", f"{paper.title}{f' ({paper.citation})' if paper.citation else ''}")
+        lines += _claims(paper)
     lines += ["", *to_copy("import", unit.import_line)]
     if unit.kind == "objective":
         lines += [*to_copy("create", unit.create_line), *to_copy("function", unit.function)]
     else:
         lines += to_copy("call" if unit.function else "create", unit.create_line)
     return lines + (to_copy("compare", unit.compare_command) if unit.compare_command else [])
+
+
+def _claims(paper: Paper) -> list[str]:
+    """What was measured of what the paper says."""
+    texts = [f"{verdict}: {claim.statement} (lossary claim {claim.name})" for claim, verdict in claims.about(paper.key)]
+    return [line for text in texts for line in labelled("claim", text)]
 
 
 def _supports(unit: Unit) -> list[str]:
@@ -114,6 +121,7 @@ def _paper_text(paper: Paper) -> list[str]:
     for kind, names in paper.provides.items():
         known = {unit.name for unit in paper.units if unit.kind == kind}
         lines += labelled(kind.replace("_", " "), ", ".join(f"{name} (available)" if name in known else name for name in names))
+    lines += _claims(paper)
     if paper.note:
         lines += labelled("note", paper.note)
     if paper.url:
@@ -126,7 +134,8 @@ def _paper_text(paper: Paper) -> list[str]:
 
 
 def _paper_dict(paper: Paper) -> dict[str, object]:
-    return {**paper.as_dict(), "url": paper.url, "import": [unit.import_line for unit in paper.units]}
+    found = [{"name": claim.name, "statement": claim.statement, "verdict": verdict} for claim, verdict in claims.about(paper.key)]
+    return {**paper.as_dict(), "url": paper.url, "import": [unit.import_line for unit in paper.units], "claims": found}
 
 
 def _unit_dict(unit: Unit) -> dict[str, object]:
