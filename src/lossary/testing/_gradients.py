@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Interval
+from lossary._domains import Interval, OneOf
 from lossary.testing._relations import settings
 from lossary.testing._subject import (
     Batch,
@@ -22,7 +22,7 @@ from lossary.testing._subject import (
 
 
 def variants(subject: Subject) -> list[dict[str, object]]:
-    """The default, and each number among the hyper-parameters at a few places of its declared domain."""
+    """The default, each number among the hyper-parameters at a few places of its declared domain, and each word."""
     found: list[dict[str, object]] = [{}]
     if subject.spec is not None:
         found += [dict(case.parameters) for case in subject.spec.special_cases]
@@ -32,6 +32,8 @@ def variants(subject: Subject) -> list[dict[str, object]]:
                 for place in (parameter.domain.low, 3) if parameter.domain.whole else (parameter.domain.low, 0.5, 3.0):
                     if parameter.domain.allows(place) and place != parameter.default:
                         found.append({parameter.name: place})
+            elif isinstance(parameter.domain, OneOf) and parameter.name != "reduction":
+                found += [{parameter.name: word} for word in parameter.domain.words if word != parameter.default]
     return found
 
 
