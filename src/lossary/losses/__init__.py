@@ -1,5 +1,6 @@
 """Every objective as a module, by family."""
 
+from lossary.losses.bags import *
 from lossary.losses.classification import *
 from lossary.losses.multilabel import *
 from lossary.losses.regression import *
