@@ -34,6 +34,7 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 HOMES = {
     "objective": ("lossary.losses",),
     "optimizer": ("lossary.optim",),
+    "diagnostic": ("lossary.metrics",),
 }
 
 

@@ -100,7 +100,9 @@ def test_nothing_to_average_is_zero_with_a_gradient() -> None:
     f = torch.zeros(0, requires_grad=True)
     smooth_ece(f, torch.zeros(0)).backward()
     assert f.grad is not None
-    assert reliability_curve(torch.zeros(0), torch.zeros(0)).error == 0.0
+    nothing = reliability_curve(torch.zeros(0), torch.zeros(0))
+    assert nothing.error == 0.0
+    assert nothing.plot().layout.title.text == "Smooth calibration error 0.000"
 
 
 def test_millions_of_predictions_are_fast_and_exact_in_half_precision_too() -> None:
@@ -158,3 +160,68 @@ def test_mistakes_are_named() -> None:
         smooth_ece_from_logits(torch.rand(4, 2), y)
     with pytest.raises(InvalidValueError, match=r"smooth_ece_from_logits: logits must have shape \(N, C, \*\), got \(4,\)"):
         smooth_ece_from_logits(f, y)
+
+
+def test_one_prediction_alone_is_its_own_error() -> None:
+    for f in (0.0, 0.3, 1.0):
+        assert float(smooth_ece(torch.tensor([f]), torch.tensor([1.0]))) == pytest.approx(1 - f, abs=1e-4)
+
+
+def test_the_band_is_that_of_new_samples() -> None:
+    """Of the points of the true curve, about as many lie inside of the band of a sample as it says."""
+    generator = torch.Generator().manual_seed(7)
+
+    def fresh() -> tuple[Tensor, Tensor]:
+        f = torch.rand(800, generator=generator, dtype=torch.float64)
+        return f, (torch.rand(800, generator=generator, dtype=torch.float64) < f**1.5).double()
+
+    many = [fresh() for _ in range(200)]
+    truth = reliability_curve(torch.cat([f for f, _ in many]), torch.cat([y for _, y in many]), 0.08, level=None)
+    held = []
+    for f, y in many[:40]:
+        curve = reliability_curve(f, y, 0.08, level=0.9)
+        held.append(((curve.low <= truth.accuracy) & (truth.accuracy <= curve.high)).double().mean())
+    assert 0.84 < float(torch.stack(held).mean()) < 0.95
+
+
+def test_the_band_holds_the_curve_and_narrows_with_more_predictions() -> None:
+    f, y = sample("calibrated")
+    few, many = reliability_curve(f, y, 0.1), reliability_curve(f.repeat(100), y.repeat(100), 0.1)
+    assert ((few.low <= few.accuracy) & (few.accuracy <= few.high)).double().mean() > 0.95
+    assert float((many.high - many.low).mean()) == pytest.approx(float((few.high - few.low).mean()) / 10, rel=0.15)
+    again = reliability_curve(f, y, 0.1)
+    assert torch.equal(again.low, few.low)  # drawn alike each time
+    other = reliability_curve(f, y, 0.1, generator=torch.Generator().manual_seed(5))
+    assert not torch.equal(other.low, few.low)
+    assert reliability_curve(f, y, 0.1, level=None).low.isnan().all()
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    reliability_curve(*sample("low"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_diagram_shows_curve_band_and_density() -> None:
+    f, y = sample("overconfident")
+    curve = reliability_curve(f, y, 0.02)
+    figure = curve.plot()
+    observed = next(trace for trace in figure.data if trace.name == "observed")
+    assert list(observed.y[200:202]) == pytest.approx(curve.accuracy[200:202].tolist())
+    assert observed.y[0] is None  # no prediction is near 0
+    assert any(trace.fill == "tonexty" for trace in figure.data)
+    assert f"error {curve.error:.3f}" in figure.layout.title.text
+    bare = reliability_curve(f, y, level=None).plot()
+    assert not any(trace.fill == "tonexty" for trace in bare.data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 1.0}, r"reliability_curve: level must be a number between 0 and 1 or None, got 1\.0"),
+        ({"resamples": 1}, "reliability_curve: resamples must be an integer >= 2, got 1"),
+    ],
+)
+def test_mistakes_about_the_band_are_named(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        reliability_curve(torch.rand(4), torch.ones(4), **options)  # type: ignore[arg-type]

@@ -6,6 +6,16 @@
 0.15
 """
 
+from lossary.metrics.pass_at_n import pass_at_n, pass_at_n_from_counts
+from lossary.metrics.simpson_bias import simpson_bias
 from lossary.metrics.smooth_ece import ReliabilityCurve, reliability_curve, smooth_ece, smooth_ece_from_logits
 
-__all__ = ["ReliabilityCurve", "reliability_curve", "smooth_ece", "smooth_ece_from_logits"]
+__all__ = [
+    "ReliabilityCurve",
+    "pass_at_n",
+    "pass_at_n_from_counts",
+    "reliability_curve",
+    "simpson_bias",
+    "smooth_ece",
+    "smooth_ece_from_logits",
+]
