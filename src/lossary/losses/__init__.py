@@ -2,5 +2,6 @@
 
 from lossary.losses.bags import *
 from lossary.losses.classification import *
+from lossary.losses.label_ranking import *
 from lossary.losses.multilabel import *
 from lossary.losses.regression import *

@@ -1,0 +1,26 @@
+"""What losses of several labels for each row share."""
+
+from torch import Tensor
+
+from lossary._checks import check_element_inputs, check_floating, shape_text
+from lossary._objective import reduce
+from lossary.errors import InvalidValueError
+
+
+def check_rows_of_labels(owner: str, logits: Tensor, target: Tensor, above: int = 0) -> None:
+    """logits (N, L) and target (N, L), with more than a number of labels."""
+    check_floating(owner, "logits", logits)
+    if logits.ndim != 2:
+        raise InvalidValueError(f"{owner}: logits must have shape (N, L), got {shape_text(tuple(logits.shape))}")
+    if logits.shape[1] <= above:
+        raise InvalidValueError(f"{owner}: logits must have more than {above} labels in dimension 1, got {logits.shape[1]}")
+    check_element_inputs(owner, logits, target)
+
+
+def average_over_positives(of_label: Tensor, positive: Tensor, positive_reduction: str, reduction: str) -> Tensor:
+    """The mean or the sum over the positive labels of each row, then over the rows; those without any are left out."""
+    per_row = of_label.masked_fill(~positive, 0.0).sum(1)
+    count = positive.sum(1)
+    if positive_reduction == "mean":
+        per_row = per_row / count.clamp_min(1)
+    return reduce(per_row, (count > 0).sum(), reduction)

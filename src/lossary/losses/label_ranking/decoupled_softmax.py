@@ -1,0 +1,79 @@
+"""Decoupled softmax: every right label competes with the wrong ones, and with no other right one."""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lossary._domains import OneOf, Positive, Reduction, formula
+from lossary._objective import SoftmaxObjective, widen
+from lossary._registry import objective
+from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels
+
+PositiveReduction = Annotated[Literal["mean", "sum"], OneOf(("mean", "sum"))]
+
+
+def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
+    """The log of the sum of exponentials of a row's chosen scores (N, 1); of none it is -inf, with a gradient of zeros."""
+    masked = scores.masked_fill(~chosen, -torch.inf)
+    none = ~chosen.any(1, keepdim=True)
+    largest = masked.detach().amax(1, keepdim=True).masked_fill(none, 0.0)
+    total = (masked - largest).exp().sum(1, keepdim=True)
+    return (largest + total.masked_fill(none, 1.0).log()).masked_fill(none, -torch.inf)
+
+
+@formula
+def decoupled_softmax(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: Positive = 1.0,
+    positive_reduction: PositiveReduction = "mean",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`DecoupledSoftmaxLoss`, with the same parameters."""
+    check_rows_of_labels("decoupled_softmax", logits, target)
+    scores, positive = widen(logits) / temperature, target > 0
+    of_label = -logsigmoid(scores - logsumexp_where(scores, ~positive))  # log(e^s + sum of the negatives) - s
+    return average_over_positives(of_label, positive, positive_reduction, reduction)
+
+
+@objective(family="label_ranking", function=decoupled_softmax, spatial=False, link="ranking", tune={"temperature": (0.05, 2.0)})
+class DecoupledSoftmaxLoss(SoftmaxObjective):
+    r"""Decoupled softmax: each positive label against the negative ones alone.
+
+    .. math::
+        \ell(z, P) = \frac{1}{|P|} \sum_{l \in P} \left[\log\!\Big(e^{s_l} + \sum_{j \notin P} e^{s_j}\Big) - s_l\right],
+        \qquad s = z / \tau
+
+    In an ordinary softmax over several right labels each of them pushes the others down; here what one of them has does not touch
+    the term of another. With one positive label it is cross-entropy (InfoNCE). Nothing larger than the logits is made: the negatives
+    of a row are summed up once. A program that masks scores with -100 is wrong for scores below it; here any finite score will do.
+
+    For two encoders the logits are ``normalize(queries) @ normalize(labels).T``, and the usual temperature is 0.05.
+
+    Args:
+        temperature: divides the logits.
+        positive_reduction: ``"mean"`` over the positive labels of a row as in the authors' program, or ``"sum"`` as in the paper.
+        reduction: over the rows; ``"none"`` has a value for each, 0 for a row without positive labels, which no mean counts.
+    Shape: logits and target (N, L); a label is positive where its target is above 0.
+    Units: nats.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: Gupta, Khatri, Rawat, Bhojanapalli, Jain and Dhillon, "Dual-Encoders for Extreme Multi-Label Classification", 2023.
+
+    >>> DecoupledSoftmaxLoss()(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 1, 0]]))
+    tensor(0.2201)
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: Positive = 1.0,
+        positive_reduction: PositiveReduction = "mean",
+        reduction: Reduction = "mean",
+    ):
+        super().__init__(temperature=temperature, positive_reduction=positive_reduction, reduction=reduction)
+
+    def link(self, output: Tensor) -> Tensor:
+        return (output / self.temperature).softmax(1)
