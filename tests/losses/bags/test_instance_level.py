@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.func import grad, hessian
+from torch.func import grad, jacrev
 
 from lossary.losses.bags.bag_level import bag_level
 from lossary.losses.bags.instance_level import instance_level
@@ -51,7 +51,7 @@ def minimiser(loss: Callable[..., Tensor], x: Tensor, means: Tensor, bag: Tensor
         return loss(x @ w, means, bag)
 
     zero = torch.zeros(x.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(hessian(value)(zero), -grad(value)(zero))
+    return torch.linalg.solve(jacrev(grad(value))(zero), -grad(value)(zero))
 
 
 def errors(strength: float) -> tuple[float, float]:

@@ -1,0 +1,71 @@
+"""What losses of groups share: a loss for each sample, and its mean within each group."""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot, softplus
+
+from lossary._checks import check_class_inputs, check_element_inputs, check_integers, check_shape, shape_text
+from lossary._domains import OneOf
+from lossary._objective import Objective, widen
+from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.losses.classification.cross_entropy import cross_entropy
+
+Base = Annotated[Literal["auto", "cross_entropy", "bce"], OneOf(("auto", "cross_entropy", "bce"))]
+
+
+class GroupObjective(Objective):
+    """Logits (N,) of a yes-or-no question or (N, C) of classes, and the group of each sample."""
+
+    requires = ("group",)
+    base: str
+
+    def forward(self, logits: Tensor, target: Tensor, group: Tensor) -> Tensor:
+        return self.function(logits, target, group, **self.hyperparameters())
+
+    def link(self, output: Tensor) -> Tensor:
+        return output.sigmoid() if output.ndim == 1 or self.base == "bce" else output.softmax(1)
+
+
+def check_groups(owner: str, logits: Tensor, target: Tensor, group: Tensor) -> None:
+    """logits (N,) with target (N,) in [0, 1], or logits (N, C) as for cross-entropy; group (N,)."""
+    if isinstance(logits, Tensor) and logits.ndim == 1:
+        check_element_inputs(owner, logits, target)
+        if not target.is_floating_point():
+            raise InvalidTypeError(
+                f"{owner}: target must be floating point where logits have the shape {shape_text(tuple(logits.shape))}, "
+                f"got {target.dtype}"
+            )
+    else:
+        check_class_inputs(owner, logits, target, None)
+        if logits.ndim != 2:
+            raise InvalidValueError(f"{owner}: logits must have shape (N,) or (N, C), got {shape_text(tuple(logits.shape))}")
+    check_integers(owner, "group", group)
+    check_shape(owner, "group", group, (logits.shape[0],))
+
+
+def sample_losses(logits: Tensor, target: Tensor, base: str) -> Tensor:
+    """The base loss of each sample (N,)."""
+    if logits.ndim == 1:  # both bases are the same for two classes
+        wide = widen(logits)
+        return softplus(wide) - target.to(wide.dtype) * wide
+    if base != "bce":
+        return cross_entropy(logits, target, reduction="none")
+    wide = widen(logits)
+    q = target if target.is_floating_point() else one_hot(target.long(), logits.shape[1])
+    return (softplus(wide) - q.to(wide.dtype) * wide).mean(1)
+
+
+def mean_within_groups(each: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the groups in the batch, in a vector as long as the batch, and which of its places are a group.
+
+    Groups may have any numbers. They are numbered anew by sorting, so that no size depends on a value.
+    """
+    order = group.argsort(stable=True)
+    ascending = group[order]
+    starts = torch.cat([torch.zeros_like(ascending[:1]), (ascending[1:] != ascending[:-1]).to(ascending.dtype)])
+    place = starts.cumsum(0)
+    zeros = torch.zeros_like(each)
+    size = zeros.index_add(0, place, torch.ones_like(each))
+    return zeros.index_add(0, place, each[order]) / size.clamp_min(1), size > 0
