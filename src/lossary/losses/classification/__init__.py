@@ -3,8 +3,10 @@
 from lossary.losses.classification.asymmetric_single_label import AsymmetricSingleLabelLoss as AsymmetricSingleLabelLoss
 from lossary.losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
+from lossary.losses.classification.fairness_regularized import FairnessRegularizedLoss as FairnessRegularizedLoss
 from lossary.losses.classification.focal import FocalLoss as FocalLoss
 from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
 from lossary.losses.classification.sample_dice import SampleDiceLoss as SampleDiceLoss
 from lossary.losses.classification.set_dice import SetDiceLoss as SetDiceLoss
 from lossary.losses.classification.squentropy import SquentropyLoss as SquentropyLoss
+from lossary.losses.classification.worst_group import WorstGroupLoss as WorstGroupLoss
