@@ -4,13 +4,16 @@ from lossary.losses.bags.bag_level import bag_level as bag_level
 from lossary.losses.bags.instance_level import instance_level as instance_level
 from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolated_bag
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
+from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
 from lossary.losses.classification.cross_entropy import cross_entropy as cross_entropy
 from lossary.losses.classification.dual_focal import dual_focal as dual_focal
+from lossary.losses.classification.fairness_regularized import fairness_regularized as fairness_regularized
 from lossary.losses.classification.focal import focal as focal
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
 from lossary.losses.classification.squentropy import squentropy as squentropy
+from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.multilabel.anyloss import anyloss as anyloss

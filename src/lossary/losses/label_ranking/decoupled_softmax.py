@@ -47,9 +47,9 @@ class DecoupledSoftmaxLoss(SoftmaxObjective):
         \ell(z, P) = \frac{1}{|P|} \sum_{l \in P} \left[\log\!\Big(e^{s_l} + \sum_{j \notin P} e^{s_j}\Big) - s_l\right],
         \qquad s = z / \tau
 
-    In an ordinary softmax over several right labels each of them pushes the others down; here what one of them has does not touch
-    the term of another. With one positive label it is cross-entropy (InfoNCE). Nothing larger than the logits is made: the negatives
-    of a row are summed up once. A program that masks scores with -100 is wrong for scores below it; here any finite score will do.
+    In an ordinary softmax over several right labels each of them pushes the others down; here none touches the term of another.
+    With one positive label it is cross-entropy (InfoNCE). Nothing larger than the logits is made, as the negatives of a row are
+    summed up once. Programs that mask scores with -100 are wrong for scores below it; any finite ones will do here.
 
     For two encoders the logits are ``normalize(queries) @ normalize(labels).T``, and the usual temperature is 0.05.
 
