@@ -1,5 +1,6 @@
 """A comparison as a whole: fair by construction, resumable bit for bit, readable, and honest about what it did not do."""
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -8,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from tests.arena.common import same
+from torch import Tensor
 
 import lossary
 from lossary.arena import Comparison, from_arrays, load
@@ -17,16 +21,6 @@ from lossary.arena.tasks import DEFAULTS, Candidate
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8}
-
-
-def same(one: Comparison, other: Comparison) -> None:
-    for a, b in zip(one.units, other.units, strict=True):
-        assert a.candidate == b.candidate
-        for name in ("validation", "losses", "curve", "chosen", "predictions", "truth"):
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        for name, values in a.test.items():
-            np.testing.assert_array_equal(values, b.test[name])
-    assert one.answer.sentence == other.answer.sentence
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +207,42 @@ def test_the_report_stands_alone_and_escapes_what_the_data_say(tmp_path: Path) -
     )  # the drawing library mentions addresses, the page itself must not
     assert not re.search(r"(src|href)\s*=", outside)
     assert "http" not in outside
+
+
+class Hungry(lossary.SoftmaxObjective):
+    """Cross-entropy that fills 200 MB on the way."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        filling = torch.empty(50_000_000)
+        return lossary.functional.cross_entropy(logits, target) + 0 * filling[0].detach()
+
+
+@pytest.mark.usefixtures("registry")
+def test_memory_is_that_of_each_objective() -> None:
+    @lossary.formula
+    def hungry(logits: Tensor, target: Tensor) -> Tensor:
+        return lossary.functional.cross_entropy(logits, target)
+
+    lossary.objective(family="classification", function=hungry, vmap=False)(Hungry)
+    result = lossary.compare("wine", objectives=["focal", "hungry", "squentropy"], store=None, **{**QUICK, "epochs": 1})
+    used = {row.candidate.label: row.peak_memory for row in result.leaderboard}
+    assert 199e6 < used["hungry"] - used["cross_entropy"] < 205e6
+    for label in ("cross_entropy", "focal", "squentropy"):  # also those that came after it in the same process
+        assert 0 < used[label] < 1e6
+    again = lossary.compare("wine", objectives=["squentropy"], store=None, **{**QUICK, "epochs": 1})
+    assert {row.candidate.label: row.peak_memory for row in again.leaderboard}["squentropy"] == used["squentropy"]
+
+
+def test_calibration_can_decide() -> None:
+    result = lossary.compare("wine", objectives=["focal"], metric="smooth_calibration_error", store=None, **QUICK)
+    for row in result.leaderboard:
+        assert row.mean == row.calibration["smooth_calibration_error"] == row.test["smooth_calibration_error"]
+    best, other = result.leaderboard
+    assert best.mean <= other.mean
+
+
+def test_compare_and_the_protocol_take_the_same_settings() -> None:
+    settings = inspect.signature(make_protocol).parameters
+    taken = inspect.signature(lossary.compare).parameters
+    for name, parameter in settings.items():
+        assert (parameter.default, parameter.kind) == (taken[name].default, taken[name].kind), name

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.arena.common import same
 
 import lossary
 from lossary.arena import Comparison, load
@@ -21,16 +22,6 @@ from lossary.arena.store import Store
 from lossary.errors import InvalidValueError, LossaryError, StoreError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 4, "learning_rates": [1e-3, 1e-2], "hidden": 8}
-
-
-def same(one: Comparison, other: Comparison) -> None:
-    for a, b in zip(one.units, other.units, strict=True):
-        assert a.candidate == b.candidate
-        for name in ("validation", "losses", "curve", "chosen", "predictions", "truth"):
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        for name, values in a.test.items():
-            np.testing.assert_array_equal(values, b.test[name])
-    assert one.answer.sentence == other.answer.sentence
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,31 @@ def test_nothing_is_found_where_there_is_nothing(seeds: int) -> None:
     assert found / repeats <= 0.05 + 1.65 * math.sqrt(0.05 * 0.95 / repeats)
 
 
+@pytest.mark.parametrize("objectives", [1, 2, 7])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_verdict_interval_and_p_value_never_contradict_each_other(objectives: int, confidence: float) -> None:
+    generator = np.random.default_rng(0)
+    verdicts = set()
+    for _ in range(300):
+        pairs = [generator.normal(generator.normal(0, 3), 1.0, 5) for _ in range(objectives)]
+        for one in decide(pairs, RATIO, confidence):
+            assert one is not None
+            shown = one.verdict != "no difference shown"
+            assert shown == (one.p_value < 1 - confidence) == (one.low > 0 or one.high < 0)
+            verdicts.add(one.verdict)
+    assert len(verdicts) == 3
+
+
+def test_the_p_value_is_multiplied_by_the_number_of_comparisons() -> None:
+    alone = corrected_interval(DIFFERENCES, RATIO, 0.95)[3]
+    found = decide([DIFFERENCES, None, DIFFERENCES], RATIO, 0.95)[0]
+    assert found is not None
+    assert found.p_value == pytest.approx(min(3 * alone, 1.0))
+    shown = decide([DIFFERENCES + 2, None, DIFFERENCES], RATIO, 0.95)[0]
+    assert shown is not None
+    assert shown.p_value == pytest.approx(3 * corrected_interval(DIFFERENCES + 2, RATIO, 0.95)[3])
+
+
 def test_a_real_difference_is_found() -> None:
     generator = np.random.default_rng(0)
     verdicts = []

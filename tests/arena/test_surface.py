@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 import lossary
 from lossary.arena import Comparison, from_arrays, rank_across
 from lossary.arena.report import write_across
+from lossary.arena.splits import make_splits
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-2], "hidden": 8, "store": None}
@@ -55,6 +56,20 @@ def test_groups_stay_on_one_side() -> None:
     data = from_arrays("people", generator.normal(size=(120, 3)), groups % 2, groups=groups, group_name="person")
     result = lossary.compare(data, objectives=["squentropy"], **QUICK)
     assert all(np.isfinite(row.mean) for row in result.leaderboard)
+    assert not any("groups differ" in note for note in data.notes)
+
+
+def test_groups_that_differ_in_size_cut_the_parts_and_it_is_said() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), generator.integers(1, 9, 40))
+    data = from_arrays("people", generator.normal(size=(len(groups), 3)), groups % 2, groups=groups, group_name="person")
+    assert data.notes[-1].startswith("rows of one person stay together and groups differ in size, so each part is cut by chance")
+    splits = make_splits(data, (0, 1, 2), 0.2, 0.2)
+    used = [sum(len(part.truth) for part in (split.train, split.validation, split.test)) for split in splits]
+    assert len(set(used)) == 1
+    assert used[0] < len(groups)
+    with pytest.raises(InvalidValueError, match=r"batch_size must be at most the \d+ training rows that whole groups leave"):
+        lossary.compare(data, objectives=["squentropy"], batch_size=len(groups) - 2 * round(0.2 * len(groups)), **QUICK)
 
 
 MODEL = """

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
-from lossary.arena.statistics import Paired, corrected_interval, decide, holm, smooth_calibration_error
+from lossary.arena.statistics import Paired, corrected_interval, decide
 from lossary.arena.tasks import Candidate
 
-__all__ = ["CALIBRATION", "Answer", "Difference", "Row", "analyse", "corrected_interval", "holm"]
+__all__ = ["CALIBRATION", "Answer", "Difference", "Row", "analyse", "corrected_interval"]
 
 Array = NDArray[Any]
 CALIBRATION = ("log_loss", "brier", "smooth_calibration_error")  # what tells whether probabilities can be believed
@@ -25,7 +25,7 @@ class Difference:
     mean: float
     low: float
     high: float
-    p_value: float  # corrected (Holm)
+    p_value: float  # corrected for the number of comparisons (Bonferroni), as the interval is
     verdict: str  # "better", "worse", "no difference shown", "could not be trained"
     effect_size: float = float("nan")  # paired Cohen's d with the small-sample factor
     probability_better: float = float("nan")  # that the mean difference is above 0
@@ -48,7 +48,7 @@ class Row:
     variance: float = float("nan")  # over seeds
     calibration: dict[str, float] = field(default_factory=dict)  # CALIBRATION, NaN where predictions are not probabilities
     seconds_per_step: float = 0.0
-    peak_memory: int = 0  # bytes, 0 where it is not known
+    peak_memory: int = 0  # bytes that the tensors of one training step of one run hold at most, beyond weights and data
     tuned: dict[str, float] = field(default_factory=dict)  # the objective's own hyper-parameters in the trial chosen most often
 
     @property
@@ -146,13 +146,7 @@ def gives_probabilities(protocol: Protocol, unit: Unit) -> bool:
 
 
 def _calibration(protocol: Protocol, unit: Unit) -> dict[str, float]:
-    if protocol.task.kind == "regression":
-        return {}
-    found = {name: float(unit.test[name].mean()) if name in unit.test else float("nan") for name in CALIBRATION}
-    if np.isnan(found["smooth_calibration_error"]) and gives_probabilities(protocol, unit):
-        seeds = [smooth_calibration_error(y, p) for y, p in zip(unit.truth, unit.predictions, strict=True)]
-        found["smooth_calibration_error"] = float(np.mean(seeds))
-    return found
+    return {} if protocol.task.kind == "regression" else {name: float(unit.test[name].mean()) for name in CALIBRATION}
 
 
 def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) -> str:

@@ -291,4 +291,7 @@ def from_arrays(
         notes = (*notes, *leak_notes(encoded, found.kind, numbers, words, names, images))
     else:
         codes = group_codes(name, np.asarray(groups), len(target), group_name)
+        if np.ptp(np.bincount(codes)):
+            rows = f"rows of one {group_name or 'group'} stay together and groups differ in size"
+            notes = (*notes, f"{rows}, so each part is cut by chance to the size that it has in the smallest of the seeds' splits")
     return Data(name, numbers, words, tuple(names), encoded, target_name, classes, found, notes, images, codes, group_name)

@@ -98,7 +98,11 @@ def _here(data: Data, protocol: Protocol, missing: Sequence[Candidate], say: Say
 
 
 def _splits(data: Data, protocol: Protocol) -> list[Split]:
-    return make_splits(data, protocol.seeds, protocol.validation_share, protocol.test_share)
+    splits = make_splits(data, protocol.seeds, protocol.validation_share, protocol.test_share)
+    rows, batch = len(splits[0].train.target), protocol.recipe.batch_size
+    if rows < batch:  # the protocol cannot know what whole groups leave for training
+        raise InvalidValueError(f"batch_size must be at most the {rows} training rows that whole groups leave, got {batch}")
+    return splits
 
 
 # What a worker process was given when it started, and what it made of it.

@@ -121,7 +121,7 @@ def as_dict(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answe
                 "diverged_runs": row.diverged,
                 "seconds": row.seconds,
                 "seconds_per_step": row.seconds_per_step or None,
-                "peak_memory_bytes": row.peak_memory or None,
+                "peak_memory_bytes": row.peak_memory,
                 "batched": unit.batched,
                 "reused": unit.reused,
                 "seeds": [

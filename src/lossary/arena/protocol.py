@@ -18,7 +18,7 @@ from lossary.arena.train import Recipe
 from lossary.arena.tuning import LEARNING_RATES, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
-FORMAT = 3  # raise when a stored unit would mean something else
+FORMAT = 4  # raise when a stored unit would mean something else
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,14 @@ class Protocol:
     def digest(self) -> str:
         return _digest(self.to_dict())[:12]
 
+    @property
+    def inference(self) -> str:
+        """How differences are judged."""
+        return (
+            "paired differences to the baseline, corrected resampled t-test (Nadeau and Bengio); intervals, p-values and verdicts"
+            f" all corrected for {len(self.candidates) - 1} comparisons (Bonferroni)"
+        )
+
     def trials(self, candidate: Candidate) -> tuple[dict[str, float], ...]:
         """The candidate's own hyper-parameters in each trial, beside the learning rate."""
         if not self.points:
@@ -58,7 +66,7 @@ class Protocol:
     def unit_key(self, candidate: Candidate) -> str:
         """The key of one objective's runs: what determines their outcome, which the other objectives do not."""
         shared = self.to_dict()
-        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters"):
+        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters", "inference"):
             del shared[other]
         own = {
             "objective": candidate.objective,
@@ -87,6 +95,7 @@ class Protocol:
             "validation_share": self.validation_share,
             "test_share": self.test_share,
             "confidence": self.confidence,
+            "inference": self.inference,
         }
 
 
@@ -149,7 +158,7 @@ def make_protocol(
     images = data.images is not None
     chosen_model = model or ("cnn" if images else "mlp")
     check_model(chosen_model, images)
-    kind = data.task.kind
+    kind, judge = data.task.kind, data.task.metric(metric)
     candidates = list(DEFAULTS[kind]) if objectives is None else [Candidate.parse(text) for text in objectives]
     if not candidates:
         raise InvalidValueError("objectives must name at least one objective")
@@ -163,6 +172,8 @@ def make_protocol(
         raise InvalidValueError(f"a comparison needs an objective beside the baseline {base.label}")
     for candidate in candidates:
         check_candidate(candidate, data.task)
+        if judge.needs_probabilities and candidate.spec.link != "probabilities":
+            raise InvalidValueError(f"{candidate.objective}: it predicts no probabilities, which the metric {judge.name} is about")
     points: Points = ()
     if trials:  # the grid's ends are then the bounds of what is drawn
         points = draw(trials, 1 + max(len(candidate.spec.tune) for candidate in candidates), sampler)
@@ -178,7 +189,7 @@ def make_protocol(
         task=data.task,
         candidates=tuple(candidates),
         baseline=base,
-        metric=data.task.metric(metric).name,
+        metric=judge.name,
         seeds=tuple(range(seeds)),
         learning_rates=rates,
         points=points,

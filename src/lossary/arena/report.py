@@ -127,4 +127,4 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 2**20:.0f}" if size > 0 else NOTHING
+    return f"{size / 2**20:.3g}" if size < 2**20 * 999 else f"{size / 2**20:.0f}"

@@ -1,5 +1,6 @@
 """A unit of work: one objective with all its seeds and learning rates, from training to what is kept of it."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossary._registry import create
-from lossary.arena.models import make_trainee
+from lossary.arena._memory import PeakMemory
+from lossary.arena.models import Trainee, make_trainee
 from lossary.arena.protocol import Protocol
 from lossary.arena.splits import Split
 from lossary.arena.tasks import Candidate, Metric, Task, outputs
-from lossary.arena.train import Predict, Run, Trained, train
+from lossary.arena.train import Predict, Run, Trained, batch_order, train
 
 Array = NDArray[Any]
 
@@ -37,7 +39,7 @@ class Unit:
     why_not_batched: str
     seconds: float
     seconds_per_step: float  # of one run
-    peak_memory: int  # bytes of the process that trained it, 0 where it is not known
+    peak_memory: int  # bytes that the tensors of one training step of one run hold at most, beyond weights and data
     reused: bool = False
 
     @property
@@ -76,6 +78,7 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
     axes = (len(splits), len(protocol.learning_rates))
     stacks = _stacks(protocol.trials(candidate))
     trained: list[Trained] = []
+    memory = 0
     for number, (own, trials) in enumerate(stacks):
         runs = [Run(place, protocol.learning_rates[trial]) for place in range(len(splits)) for trial in trials]
         trainees = [
@@ -90,6 +93,8 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
             )
             for run in runs
         ]
+
+        memory = max(memory, _step_memory(trainees[0], splits[runs[0].split], protocol.recipe.batch_size))
 
         def judge(predict: Predict, runs: list[Run] = runs) -> Array:
             predictions = predict("validation")
@@ -141,7 +146,7 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
         why_not_batched=next((stack.why_not_batched for stack in trained if stack.why_not_batched), ""),
         seconds=time.perf_counter() - started,
         seconds_per_step=float(np.mean([stack.seconds_per_step for stack in trained])),
-        peak_memory=_peak_memory(),
+        peak_memory=memory,
     )
 
 
@@ -158,15 +163,14 @@ def _stacks(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], 
     return stacks
 
 
-def _peak_memory() -> int:
-    """The most memory this process ever held; the process also holds the data and the libraries."""
-    try:
-        import resource
-    except ImportError:  # a system that does not say
-        return 0
-    import sys
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _step_memory(trainee: Trainee, split: Split, batch_size: int) -> int:
+    """The most bytes that the tensors of one training step hold at once, gradients included."""
+    trained = copy.deepcopy(trainee).train()
+    rows = batch_order(split.seed, 0, len(split.train.target), batch_size)[0]
+    features, target = split.train.features[rows], split.train.target[rows]
+    with torch.random.fork_rng(devices=[]), PeakMemory() as memory:
+        trained(features, target).backward()
+    return memory.highest
 
 
 def choose(validation: Array, metric: Metric) -> Array:

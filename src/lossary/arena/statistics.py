@@ -29,7 +29,7 @@ class Paired:
     mean: float
     low: float
     high: float
-    p_value: float  # two-sided, corrected (Holm)
+    p_value: float  # two-sided, corrected as the interval is: below 1 - confidence where that is without zero
     verdict: str  # "better", "worse", "no difference shown"
     effect_size: float
     probability_better: float
@@ -42,18 +42,17 @@ def decide(pairs: Sequence[Array | None], ratio: float, confidence: float, least
     Args:
         pairs: for each objective one difference for each seed, above 0 for better.
         ratio: n_test / n_train of the splits.
-        confidence: that nothing at all is found where there is nothing; each interval is Bonferroni's.
+        confidence: that nothing at all is found where there is nothing. Intervals and p-values are both Bonferroni's, so that they
+            never contradict each other.
         least: the deviation assumed when all differences are equal, as coarse metrics on few rows let them be.
     """
     each = 1 - (1 - confidence) / max(len(pairs), 1)
-    intervals = [None if pair is None else corrected_interval(pair, ratio, each, least) for pair in pairs]
-    corrected = iter(holm([found[3] for found in intervals if found is not None]))
     decided: list[Paired | None] = []
-    for pair, found in zip(pairs, intervals, strict=True):
-        if pair is None or found is None:
+    for pair in pairs:
+        if pair is None:
             decided.append(None)
             continue
-        mean, low, high, _ = found
+        mean, low, high, p_value = corrected_interval(pair, ratio, each, least)
         deviation, count = spread(pair, least), len(pair)
         verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
         decided.append(
@@ -61,7 +60,7 @@ def decide(pairs: Sequence[Array | None], ratio: float, confidence: float, least
                 mean,
                 low,
                 high,
-                next(corrected),
+                min(p_value * len(pairs), 1.0),
                 verdict,
                 effect_size(mean, deviation, count),
                 probability_better(mean, deviation, count, ratio),
@@ -126,15 +125,6 @@ def more_seeds(mean: float, deviation: float, count: int, ratio: float, level: f
     return max(low - count, 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    order = np.argsort(p_values)
-    steps = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(value) for value in corrected]
-
-
 def confidence_and_correctness(truth: Array, probabilities: Array) -> tuple[Array, Array]:
     """What calibration is about: how sure each prediction was and whether it was right.
 
@@ -146,6 +136,6 @@ def confidence_and_correctness(truth: Array, probabilities: Array) -> tuple[Arra
 
 
 def smooth_calibration_error(truth: Array, probabilities: Array) -> float:
-    """The arena's metric: how far confidence is from correctness, between 0 and 1."""
+    """How far confidence is from correctness, between 0 and 1."""
     confidence, correct = confidence_and_correctness(truth, probabilities)
     return float(smooth_ece(torch.from_numpy(confidence), torch.from_numpy(correct)))

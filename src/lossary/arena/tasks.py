@@ -1,6 +1,7 @@
 """What a data set asks for: its task, the metrics that judge it and the objectives worth trying on it.
 
-Metrics belong to the task and never to an objective. They come from scikit-learn and see what ``objective.link`` returns.
+Metrics belong to the task and never to an objective. They see what ``objective.link`` returns, and are scikit-learn's; the few that
+validation asks for at every checkpoint are written out, as scikit-learn's checks take longer than the counting.
 """
 
 import ast
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from lossary._registry import Spec, create, spec, suggestion
+from lossary.arena.statistics import smooth_calibration_error
 from lossary.errors import InvalidValueError, UnknownNameError
 
 Array = NDArray[Any]
@@ -41,6 +43,13 @@ def _columns(truth: Array, scores: Array) -> tuple[Array, Array]:
     present = truth if truth.ndim == 2 else np.eye(scores.shape[1])[truth]
     kept = (present.min(0) == 0) & (present.max(0) == 1)
     return present[:, kept], scores[:, kept]
+
+
+def _balanced_accuracy(truth: Array, scores: Array) -> float:
+    """The share that is right, of each class that is there."""
+    there = np.bincount(truth, minlength=scores.shape[1])
+    right = np.bincount(truth[scores.argmax(1) == truth], minlength=scores.shape[1])
+    return float(np.mean(right[there > 0] / there[there > 0]))
 
 
 def _auroc(truth: Array, scores: Array) -> float:
@@ -87,16 +96,17 @@ _ANY_CLASSES: tuple[Kind, ...] = (*_CLASSES, "multilabel")
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", True, lambda y, p: sk.accuracy_score(y, p.argmax(1)), _CLASSES),
-        Metric("balanced_accuracy", True, lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)), _CLASSES),
+        Metric("accuracy", True, lambda y, p: np.mean(p.argmax(1) == y), _CLASSES),
+        Metric("balanced_accuracy", True, _balanced_accuracy, _CLASSES),
         Metric("f1_macro", True, _f1_macro, _ANY_CLASSES),
         Metric("f1_micro", True, _f1_micro, ("multilabel",)),
         Metric("auroc", True, _auroc, _ANY_CLASSES),
         Metric("average_precision", True, _average_precision, ("binary", "multilabel")),
         Metric("log_loss", False, _log_loss, _ANY_CLASSES, needs_probabilities=True),
         Metric("brier", False, _brier, _ANY_CLASSES, needs_probabilities=True),
-        Metric("rmse", False, sk.root_mean_squared_error, ("regression",)),
-        Metric("mae", False, sk.mean_absolute_error, ("regression",)),
+        Metric("smooth_calibration_error", False, smooth_calibration_error, _ANY_CLASSES, needs_probabilities=True),
+        Metric("rmse", False, lambda y, p: np.sqrt(np.mean((p - y) ** 2)), ("regression",)),
+        Metric("mae", False, lambda y, p: np.mean(np.abs(p - y)), ("regression",)),
         Metric("r2", True, sk.r2_score, ("regression",)),
     )
 }
