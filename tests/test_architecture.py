@@ -11,6 +11,11 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
 CORE = {"errors", "_domains", "_checks", "_objective", "_registry", "_rows"}
+# What `import lossary` offers by name.
+MODULES = {
+    "adversarial", "arena", "calibration", "catalogue", "claims", "data", "experiments", "functional", "losses", "metrics", "nn",
+    "optim", "testing", "weighting",
+}  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_domains": {"errors"},
@@ -21,15 +26,21 @@ ALLOWED: dict[str, set[str]] = {
     "catalogue": {"errors"},
     "_index": {*CORE, "catalogue", "claims"},
     "functional": {"_registry", "losses"},
-    "losses": CORE,
+    "losses": {*CORE, "weighting"},
     "metrics": CORE,
     "optim": CORE,
+    "nn": CORE,
+    "calibration": CORE,
+    "weighting": CORE,
+    "data": CORE,
+    "adversarial": CORE,
+    "experiments": {*CORE, "losses", "optim", "functional"},
     "testing": {*CORE, "losses", "metrics"},
     "arena": {*CORE, "losses", "metrics", "catalogue"},
     "claims": {*CORE, "arena", "catalogue", "functional", "losses", "metrics", "optim"},
     "cli": {*CORE, "arena", "catalogue", "claims", "testing"},
     "__main__": {"cli"},
-    "__init__": {*CORE, "arena", "catalogue", "claims", "functional", "losses", "optim", "testing"},
+    "__init__": {*CORE, *MODULES},
 }
 
 

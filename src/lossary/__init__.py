@@ -7,7 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossary import arena, catalogue, claims, functional, losses, optim, testing
+    from lossary import (
+        adversarial,
+        arena,
+        calibration,
+        catalogue,
+        claims,
+        data,
+        functional,
+        losses,
+        metrics,
+        nn,
+        optim,
+        testing,
+        weighting,
+    )
     from lossary._domains import formula
     from lossary._objective import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective
     from lossary._registry import Spec, UnitSpec, create, list_objectives, list_units, objective, specs, unit, units
@@ -34,7 +48,21 @@ _HOMES = {
     "unit": "lossary._registry",
     "units": "lossary._registry",
 }
-_MODULES = ("arena", "catalogue", "claims", "functional", "losses", "optim", "testing")
+_MODULES = (
+    "adversarial",
+    "arena",
+    "calibration",
+    "catalogue",
+    "claims",
+    "data",
+    "functional",
+    "losses",
+    "metrics",
+    "nn",
+    "optim",
+    "testing",
+    "weighting",
+)
 
 __all__ = [
     "IdentityObjective",
@@ -44,22 +72,28 @@ __all__ = [
     "SoftmaxObjective",
     "Spec",
     "UnitSpec",
+    "adversarial",
     "arena",
+    "calibration",
     "catalogue",
     "claims",
     "compare",
     "create",
+    "data",
     "formula",
     "functional",
     "list_objectives",
     "list_units",
     "losses",
+    "metrics",
+    "nn",
     "objective",
     "optim",
     "specs",
     "testing",
     "unit",
     "units",
+    "weighting",
 ]
 
 

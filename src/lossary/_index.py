@@ -51,7 +51,7 @@ def described(spec: Spec | UnitSpec) -> dict[str, Any]:
         "function": f"lossary.functional.{spec.name}",
         "import_line": spec.import_line,
         "summary": spec.summary,
-        "parameters": _parameters(spec.function, spec.parameters),
+        "parameters": _parameters(spec.cls, spec.parameters),
         "consumes": spec.consumes if isinstance(spec.consumes, str) else list(spec.consumes),
         "requires": list(spec.requires),
         "soft_targets": spec.soft_targets,

@@ -35,6 +35,8 @@ HOMES = {
     "objective": ("lossary.losses",),
     "optimizer": ("lossary.optim",),
     "diagnostic": ("lossary.metrics",),
+    "layer": ("lossary.nn", "lossary.calibration"),
+    "data_rule": ("lossary.adversarial", "lossary.calibration", "lossary.data", "lossary.weighting"),
 }
 
 

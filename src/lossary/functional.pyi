@@ -4,8 +4,10 @@ from lossary.losses.bags.bag_level import bag_level as bag_level
 from lossary.losses.bags.instance_level import instance_level as instance_level
 from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolated_bag
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
+from lossary.losses.classification.black_box_quadratic import black_box_quadratic as black_box_quadratic
 from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
 from lossary.losses.classification.cross_entropy import cross_entropy as cross_entropy
+from lossary.losses.classification.dataset_equity import dataset_equity as dataset_equity
 from lossary.losses.classification.dual_focal import dual_focal as dual_focal
 from lossary.losses.classification.fairness_regularized import fairness_regularized as fairness_regularized
 from lossary.losses.classification.focal import focal as focal
@@ -20,6 +22,7 @@ from lossary.losses.multilabel.anyloss import anyloss as anyloss
 from lossary.losses.multilabel.asymmetric import asymmetric as asymmetric
 from lossary.losses.multilabel.batch_perceptron import batch_perceptron as batch_perceptron
 from lossary.losses.multilabel.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
+from lossary.losses.multilabel.ensloss import ensloss as ensloss
 from lossary.losses.multilabel.normalized_logistic import normalized_logistic as normalized_logistic
 from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal
