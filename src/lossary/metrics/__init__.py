@@ -6,12 +6,15 @@
 0.15
 """
 
+from lossary.metrics.black_box import black_box_cross_entropy, black_box_quadratic
 from lossary.metrics.pass_at_n import pass_at_n, pass_at_n_from_counts
 from lossary.metrics.simpson_bias import simpson_bias
 from lossary.metrics.smooth_ece import ReliabilityCurve, reliability_curve, smooth_ece, smooth_ece_from_logits
 
 __all__ = [
     "ReliabilityCurve",
+    "black_box_cross_entropy",
+    "black_box_quadratic",
     "pass_at_n",
     "pass_at_n_from_counts",
     "reliability_curve",

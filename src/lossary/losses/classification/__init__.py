@@ -1,6 +1,7 @@
 """One class of several: one file for each objective, one line here."""
 
 from lossary.losses.classification.asymmetric_single_label import AsymmetricSingleLabelLoss as AsymmetricSingleLabelLoss
+from lossary.losses.classification.black_box_quadratic import BlackBoxQuadraticLoss as BlackBoxQuadraticLoss
 from lossary.losses.classification.correctness_aware import CorrectnessAwareLoss as CorrectnessAwareLoss
 from lossary.losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
