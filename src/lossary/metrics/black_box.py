@@ -52,8 +52,8 @@ def black_box_quadratic(model_samples: Samples, target_samples: Samples, include
         \Big( + \frac{1}{m(m-1)} \sum_{i \ne j} [Y_i = Y_j] \Big)
 
     Its expectation is sum p^2 - 2 sum p q, smallest where the model p is the target q; with the last term, which no model can
-    change, it is the squared distance of p and q. Single values can be negative. Comparing observed shares, the obvious way, rewards
-    models that are too sure of themselves. Only equality of outcomes is looked at; real numbers have to be made discrete first.
+    change, it is the squared distance of p and q. Single values can be negative. To compare observed shares rewards models
+    that are too sure of themselves. Only equality of outcomes is looked at; real numbers have to be made discrete first.
 
     The objective of this name trains a model's logits; this is the score of samples.
 
