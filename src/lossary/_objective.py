@@ -26,7 +26,7 @@ class Objective(nn.Module, ABC):
     function: ClassVar[Callable[..., Tensor]]  # the pure function of the same maths; set where the class is registered
     name: ClassVar[str]
     consumes: ClassVar[str | tuple[str, ...]] = "logits"
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()  # what forward wants by keyword; an instance may want other things than its class
 
     def __init__(self, **hyperparameters: object):
         super().__init__()

@@ -1,9 +1,11 @@
 """Half precision: values, gradients and whole maps, against float64 on the same rounded inputs."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from lossary.testing._subject import Failed, NotApplicable, Subject, sides_for, value_and_gradient
+from lossary.testing._subject import Failed, NotApplicable, Subject, call, sides_for, value_and_gradient
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -64,7 +66,7 @@ def half_precision_maps(subject: Subject) -> str:
         raise NotApplicable("it takes no spatial dimensions")
     if not subject.decomposable:
         raise NotApplicable("it is a function of the batch as a whole")
-    inputs = type(subject.inputs)(subject.family, min(subject.inputs.classes, 4) if not _sized(subject) else subject.inputs.classes)
+    inputs = subject.inputs if _sized(subject) else replace(subject.inputs, classes=min(subject.inputs.classes, 4))
     drawn = inputs.output(2, dtype=torch.float32, space=(512, 512))
     values, faults = [], []
     for dtype in HALVES:
@@ -74,11 +76,11 @@ def half_precision_maps(subject: Subject) -> str:
         wide = target.float() if target.is_floating_point() else target
         per_item = subject.make(reduction="none") if subject.takes("reduction") else subject.make()
         with torch.no_grad():  # float32 items are exact enough here, and added up in float64
-            items = per_item(output.float(), wide).double()
+            items = call(per_item, output.float(), wide).double()
         reduced = {"sum": items.sum(), "mean": items.mean()} if subject.takes("reduction") else {"loss": items}
         if "mean" in reduced and "weight" in subject.given:
             with torch.no_grad():
-                reduced["mean"] = subject.make(reduction="mean")(output.float(), wide).double()
+                reduced["mean"] = call(subject.make(reduction="mean"), output.float(), wide).double()
         for reduction, true in reduced.items():
             loss = subject.make(reduction=reduction) if subject.takes("reduction") else subject.make()
             value, gradient = value_and_gradient(loss, output, target)
@@ -95,4 +97,4 @@ def half_precision_maps(subject: Subject) -> str:
 
 def _sized(subject: Subject) -> bool:
     """Whether the number of classes is fixed by the parameters given."""
-    return "num_classes" in subject.given or "weight" in subject.given
+    return bool({"num_classes", "class_counts", "weight"} & {*subject.given, *subject.required})
