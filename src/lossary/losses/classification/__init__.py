@@ -1,9 +1,11 @@
 """One class of several: one file for each objective, one line here."""
 
+from lossary.losses.classification.aldr_kl import AldrKlLoss as AldrKlLoss
 from lossary.losses.classification.asymmetric_single_label import AsymmetricSingleLabelLoss as AsymmetricSingleLabelLoss
 from lossary.losses.classification.black_box_quadratic import BlackBoxQuadraticLoss as BlackBoxQuadraticLoss
 from lossary.losses.classification.correctness_aware import CorrectnessAwareLoss as CorrectnessAwareLoss
 from lossary.losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from lossary.losses.classification.dataset_equity import DatasetEquityLoss as DatasetEquityLoss
 from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
 from lossary.losses.classification.fairness_regularized import FairnessRegularizedLoss as FairnessRegularizedLoss
 from lossary.losses.classification.focal import FocalLoss as FocalLoss
