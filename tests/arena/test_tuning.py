@@ -54,7 +54,8 @@ def test_declared_ranges_are_allowed_values() -> None:
     for name, spec in lossary.specs().items():
         for parameter, bounds in spec.tune.items():
             for value in bounds:
-                lossary.create(name, **{parameter: value})
+                given: dict[str, Any] = {parameter: value}
+                lossary.create(name, **given)
 
 
 def test_a_tuned_comparison_is_measured_and_resumed(tmp_path) -> None:  # type: ignore[no-untyped-def]

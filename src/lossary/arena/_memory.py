@@ -19,8 +19,9 @@ class PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.highest = self.now = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.highest: int = 0
+        self.now = 0
         self._held: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

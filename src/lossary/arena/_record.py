@@ -55,7 +55,7 @@ def _memory(tensors: Sequence[Tensor]) -> set[int]:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[_Operation] = []
         self.negated: dict[int, Tensor] = {}  # what a tensor is the negative of
         self.shortened: list[Tensor] = []  # what would have been a copy, and is none

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossary._objective import Objective
 from lossary._registry import suggestion
+from lossary.arena.tasks import SOFTMAX
 from lossary.errors import InvalidTypeError, UnknownNameError
 
 Shape = tuple[int, ...]
@@ -88,6 +89,20 @@ def make_model(name: str, shape: Shape, outputs: int, hidden: int) -> nn.Module:
     return MODELS[name](shape, outputs, hidden)
 
 
+def without_head(model: nn.Module, outputs: int, name: str) -> tuple[nn.Module, int]:
+    """The model up to its last linear layer, and how wide the embedding is that comes there."""
+    path, head = list(model.named_modules())[-1]
+    if not isinstance(head, nn.Linear) or head.out_features != outputs:
+        raise InvalidTypeError(
+            f"the model {name!r} must end in a torch.nn.Linear of {outputs} outputs, which an objective on embeddings replaces,"
+            f" got {type(head).__name__}"
+        )
+    if not path:
+        return nn.Flatten(), head.in_features
+    model.set_submodule(path, nn.Identity())
+    return model, head.in_features
+
+
 class Trainee(nn.Module):
     """A model with its objective: the loss when given a target, the linked prediction when not.
 
@@ -96,21 +111,43 @@ class Trainee(nn.Module):
 
     def __init__(self, model: nn.Module, objective: Objective, family: str, outputs: int):
         super().__init__()
-        self.model, self.objective, self.family, self.outputs = model, objective, family, outputs
+        self.model, self.objective, self.family = model, objective, family
+        self.squeezed = outputs == 1 and family not in SOFTMAX and objective.consumes == "logits"
 
-    def forward(self, features: Tensor, target: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, target: Tensor | None = None, index: Tensor | None = None, progress: float = 0.0) -> Tensor:
+        """``index``, the rows' places, and ``progress``, how much of the training is done, are for objectives that ask for them."""
         output: Tensor = self.model(features)
-        if self.family != "classification" and self.outputs == 1:
+        if self.squeezed:
             output = output.squeeze(1)
         if target is None:
             return self.objective.link(output)
-        loss: Tensor = self.objective(output, target.to(output.dtype) if self.family == "multilabel" else target)
+        sides = {name: value for name, value in (("index", index), ("progress", progress)) if name in self.objective.requires}
+        loss: Tensor = self.objective(output, target.to(output.dtype) if self.family == "multilabel" else target, **sides)
         return loss
 
 
-def make_trainee(name: str, shape: Shape, outputs: int, hidden: int, seed: int, objective: Objective, family: str) -> Trainee:
-    """The model's first weights depend on the seed and nothing else, so that objectives start alike."""
+def make_trainee(
+    name: str,
+    shape: Shape,
+    outputs: int,
+    hidden: int,
+    seed: int,
+    objective: Objective | Callable[[int], Objective],
+    family: str,
+    on_embedding: bool = False,
+) -> Trainee:
+    """The model's first weights depend on the seed and nothing else, so that objectives start alike.
+
+    Args:
+        objective: built already, or a function of the width of the embedding that builds it, whose draws depend on the seed, too.
+        on_embedding: the objective takes the place of the model's last linear layer.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make_model(name, shape, outputs, hidden)
+        model, width = make_model(name, shape, outputs, hidden), 0
+        if on_embedding:
+            model, width = without_head(model, outputs, name)
+        if not isinstance(objective, Objective):
+            torch.manual_seed(seed)
+            objective = objective(width)
     return Trainee(model, objective, family, outputs)

@@ -57,6 +57,13 @@ class Protocol:
             f" all corrected for {len(self.candidates) - 1} comparisons (Bonferroni)"
         )
 
+    @property
+    def batches(self) -> str:
+        """How the training part is divided, and why it must be the same for all."""
+        sets = [candidate.label for candidate in self.candidates if not candidate.spec.decomposable]
+        reason = f"; the loss of {', '.join(sets)} is a function of the batch as a whole" if sets else ""
+        return f"batches of {self.recipe.batch_size}, the same size and order for every objective{reason}"
+
     def trials(self, candidate: Candidate) -> tuple[dict[str, float], ...]:
         """The candidate's own hyper-parameters in each trial, beside the learning rate."""
         if not self.points:
@@ -66,7 +73,7 @@ class Protocol:
     def unit_key(self, candidate: Candidate) -> str:
         """The key of one objective's runs: what determines their outcome, which the other objectives do not."""
         shared = self.to_dict()
-        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters", "inference"):
+        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters", "batches", "inference"):
             del shared[other]
         own = {
             "objective": candidate.objective,
@@ -95,6 +102,7 @@ class Protocol:
             "validation_share": self.validation_share,
             "test_share": self.test_share,
             "confidence": self.confidence,
+            "batches": self.batches,
             "inference": self.inference,
         }
 
@@ -112,7 +120,7 @@ def _arena_code() -> str:
     sources = [
         path.read_bytes()
         for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.stem in ("splits", "_division", "_columns", "_record", "models", "train", "run")
+        if path.stem in ("splits", "_division", "_columns", "_record", "models", "tasks", "train", "run")
     ]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 

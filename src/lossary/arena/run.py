@@ -1,8 +1,9 @@
 """A unit of work: one objective with all its seeds and learning rates, from training to what is kept of it."""
 
 import copy
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossary._registry import create
+from lossary._objective import Objective
 from lossary.arena._memory import PeakMemory
 from lossary.arena.models import Trainee, make_trainee
 from lossary.arena.protocol import Protocol
 from lossary.arena.splits import Split
-from lossary.arena.tasks import Candidate, Metric, Task, outputs
+from lossary.arena.tasks import SOFTMAX, Candidate, Metric, Task, build, outputs
 from lossary.arena.train import Predict, Run, Trained, batch_order, train
 
 Array = NDArray[Any]
@@ -53,7 +54,7 @@ def as_scores(predictions: Tensor, task: Task, family: str, split: Split) -> Arr
     values = predictions.double().numpy()
     if task.kind == "regression":
         return np.asarray(values * split.scale + split.center)
-    return np.stack([1 - values, values], axis=1) if task.kind == "binary" and family == "multilabel" else values
+    return np.stack([1 - values, values], axis=1) if task.kind == "binary" and family not in SOFTMAX else values
 
 
 def run_unit(
@@ -88,8 +89,9 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
                 outputs(spec.family, task),
                 protocol.hidden,
                 splits[run.split].seed,
-                create(candidate.objective, **{**candidate.parameters, **own}),
+                functools.partial(_build, candidate, own, task, splits[run.split]),
                 spec.family,
+                spec.consumes == "embedding",
             )
             for run in runs
         ]
@@ -150,6 +152,16 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
     )
 
 
+def _build(candidate: Candidate, own: Mapping[str, float], task: Task, split: Split, width: int) -> Objective:
+    """The objective as it is made for one training part."""
+    target, classes = split.train.target, outputs(candidate.spec.family, task)
+    by_number = candidate.spec.family in SOFTMAX and target.ndim == 1
+    counts = torch.bincount(target, minlength=classes) if by_number else target.sum(0).reshape(-1)
+    return build(
+        candidate, own, {"num_classes": classes, "embedding_dim": width, "num_samples": len(target), "class_counts": counts}
+    )
+
+
 def _stacks(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], list[int]]]:
     """Trials that share the objective's own hyper-parameters, which one program can train together."""
     stacks: list[tuple[dict[str, float], list[int]]] = []
@@ -168,8 +180,9 @@ def _step_memory(trainee: Trainee, split: Split, batch_size: int) -> int:
     trained = copy.deepcopy(trainee).train()
     rows = batch_order(split.seed, 0, len(split.train.target), batch_size)[0]
     features, target = split.train.features[rows], split.train.target[rows]
-    with torch.random.fork_rng(devices=[]), PeakMemory() as memory:
-        trained(features, target).backward()
+    memory = PeakMemory()
+    with torch.random.fork_rng(devices=[]), memory:
+        trained(features, target, index=rows).backward()
     return memory.highest
 
 

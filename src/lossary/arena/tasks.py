@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from lossary._objective import Objective
 from lossary._registry import Spec, create, spec, suggestion
 from lossary.arena.statistics import smooth_calibration_error
 from lossary.errors import InvalidValueError, UnknownNameError
@@ -168,7 +170,8 @@ class Candidate:
     def code(self) -> str:
         """The line that makes it in somebody's own training loop."""
         given = "".join(f", {name}={value!r}" for name, value in self.parameters.items())
-        return f'loss = lossary.create("{self.objective}"{given})'
+        needed = [p.name for p in self.spec.parameters if p.required and p.name not in self.parameters]
+        return f'loss = lossary.create("{self.objective}"{given}{"".join(f", {name}={name}" for name in needed)})'
 
     @property
     def spec(self) -> Spec:
@@ -196,9 +199,10 @@ class Candidate:
 
 
 # The families of the calling convention that can answer each kind of task: with how many outputs is decided in `outputs`.
+SOFTMAX = ("classification", "classifiers")  # one output for each class, and class numbers as targets
 FAMILIES: Mapping[Kind, tuple[str, ...]] = {
-    "binary": ("multilabel", "classification"),
-    "multiclass": ("classification",),
+    "binary": ("multilabel", *SOFTMAX),
+    "multiclass": SOFTMAX,
     "multilabel": ("multilabel",),
     "regression": ("regression",),
 }
@@ -244,19 +248,40 @@ DEFAULTS: Mapping[Kind, Sequence[Candidate]] = {
 }
 
 
+SIDE_INPUTS = ("index", "progress")  # what training can hand to an objective beside output and target
+
+
+def build(candidate: Candidate, own: Mapping[str, Any], facts: Mapping[str, Any]) -> Objective:
+    """The objective with its parameters, those that tuning chose, and the facts that it cannot do without."""
+    given = {**candidate.parameters, **own}
+    needed = [parameter.name for parameter in candidate.spec.parameters if parameter.required and parameter.name not in given]
+    made: Objective = create(candidate.objective, **given, **{name: facts[name] for name in needed if name in facts})
+    return made
+
+
 def check_candidate(candidate: Candidate, task: Task) -> None:
     """Refuse, before any training, what cannot take part."""
     found = candidate.spec
     if found.family not in FAMILIES[task.kind]:
-        allowed = " or ".join(FAMILIES[task.kind])
+        *others, last = FAMILIES[task.kind]
+        allowed = f"{', '.join(others)} or {last}" if others else last
         raise InvalidValueError(
             f"{candidate.objective}: a {task.kind} task takes objectives of the family {allowed}, this one is {found.family}"
         )
-    if found.requires:
-        raise InvalidValueError(f"{candidate.objective}: it needs {', '.join(found.requires)}, which this data set does not have")
-    create(candidate.objective, **candidate.parameters)
+    if found.stage != "train":
+        raise InvalidValueError(f"{candidate.objective}: it is for a model that is trained already, and trains none")
+    if found.consumes not in ("logits", "embedding"):
+        wanted = found.consumes if isinstance(found.consumes, str) else " and ".join(found.consumes)
+        raise InvalidValueError(f"{candidate.objective}: it wants {wanted}, and the models of a comparison have one output")
+    classes = outputs(found.family, task)
+    facts = {"num_classes": classes, "embedding_dim": 8, "num_samples": 8, "class_counts": torch.full((classes,), 8)}
+    with torch.random.fork_rng(devices=[]):
+        asked = build(candidate, {}, facts).requires
+    lacking = [name for name in asked if name not in SIDE_INPUTS]
+    if lacking:
+        raise InvalidValueError(f"{candidate.objective}: it needs {', '.join(lacking)}, which a comparison cannot give it")
 
 
 def outputs(family: str, task: Task) -> int:
     """How many outputs the model needs for a family: a softmax one for each class, yes-or-no objectives one for each label."""
-    return task.num_classes if family == "classification" or task.kind == "multilabel" else 1
+    return task.num_classes if family in SOFTMAX or task.kind == "multilabel" else 1

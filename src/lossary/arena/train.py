@@ -166,6 +166,9 @@ def train(
     why = ""  # asked for, or one run alone, which recording would only delay
     stack: _Program | _Loop
     batched = batched and len(runs) > 1
+    wanted = [*trainees[0].objective.requires, *(["the end of epochs"] if hasattr(trainees[0].objective, "epoch_end") else [])]
+    if batched and wanted:
+        batched, why = False, f"the objective follows {' and '.join(wanted)}"
     if batched:
         try:
             with torch.random.fork_rng(devices=[]):
@@ -217,6 +220,7 @@ class _Program:
         self.looked_at: dict[str, Tensor] = {}
         self.features = torch.cat([split.train.features for split in splits])
         self.target = torch.cat([split.train.target for split in splits])
+        self._check_alike(trainees)
         self.template = copy.deepcopy(trainees[0]).train()
         self.judged = copy.deepcopy(self.template).eval()
         stacked, self.buffers = stack_module_state([trainees[place] for place in order])
@@ -226,6 +230,15 @@ class _Program:
         self.loss, *gradients = self.step.outputs
         self.count = torch.tensor(0.0)  # of the optimizer's steps
         self.movements = self._movements(gradients)
+
+    def _check_alike(self, trainees: Sequence[Trainee]) -> None:
+        """One program has one value of everything that is no tensor."""
+        first, *others = (
+            {name: value for name, value in trainee.objective.hyperparameters().items() if not isinstance(value, Tensor)}
+            for trainee in trainees
+        )
+        if any(other != first for other in others):
+            raise ValueError("the runs have objectives with different hyper-parameters")
 
     def _record(self) -> Recording:
         """One step, of which a repetition on another batch was seen to give what the step itself gives there."""
@@ -305,11 +318,12 @@ class _Program:
 
     def _move(self, factor: float) -> None:
         self.count += 1
-        for rate, decay, (weights, gradients, *moments) in self.movements:
+        for rate, decay, (weights, gradients, means, squares) in self.movements:
             torch._fused_adamw_(
                 weights,
                 gradients,
-                *moments,
+                means,
+                squares,
                 [],
                 [self.count] * len(weights),
                 lr=rate * factor,
@@ -359,13 +373,17 @@ class _Loop:
             split = self.splits[run.split]
             trainee.train()
             total = 0.0
-            for batch in batch_order(split.seed, epoch, self.rows, self.recipe.batch_size):
+            for step, batch in enumerate(batch_order(split.seed, epoch, self.rows, self.recipe.batch_size)):
                 optimizer.zero_grad()
-                loss = trainee(split.train.features[batch], split.train.target[batch])
+                progress = (epoch + step / self.steps_per_epoch) / self.recipe.epochs
+                loss = trainee(split.train.features[batch], split.train.target[batch], index=batch, progress=progress)
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 total += loss.item()
+            end_epoch = getattr(trainee.objective, "epoch_end", None)
+            if end_epoch is not None:
+                end_epoch()
             losses.append(total / self.steps_per_epoch)
         return np.array(losses)
 
