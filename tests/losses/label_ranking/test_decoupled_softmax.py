@@ -103,6 +103,6 @@ def test_makes_nothing_of_the_size_of_label_pairs() -> None:
                 largest = max(largest, made.numel())
             return made
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         decoupled_softmax(logits.requires_grad_(), target).backward()
     assert largest == logits.numel()

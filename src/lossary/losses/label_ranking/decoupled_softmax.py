@@ -66,6 +66,8 @@ class DecoupledSoftmaxLoss(SoftmaxObjective):
     tensor(0.2201)
     """
 
+    temperature: float
+
     def __init__(
         self,
         *,

@@ -60,7 +60,8 @@ def membership(logits: Tensor, k: int, alpha: float, temperature: float, n_iter:
     scores = widen(logits) * (alpha / temperature)
     highest, first = scores.detach().topk(k + 1, dim=1)
     scores = scores - highest[:, k - 1 : k]  # from the k-th score, near which digits matter
-    return scores + _Threshold.apply(scores, first, n_iter)
+    threshold: Tensor = _Threshold.apply(scores, first, n_iter)  # type: ignore[no-untyped-call]
+    return scores + threshold
 
 
 @formula
@@ -113,6 +114,11 @@ class SoftTopkLoss(SigmoidObjective):
     >>> SoftTopkLoss(k=1)(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]]))
     tensor(0.3437)
     """
+
+    k: int
+    alpha: float
+    temperature: float
+    n_iter: int
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """EnsLoss: for every batch another random convex loss, given by its slopes alone."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -98,6 +98,10 @@ class EnsLoss(SigmoidObjective):
     """
 
     noise: ClassVar[None] = None  # drawn for each batch
+    box_cox: float
+    resample_box_cox: bool
+    generator: torch.Generator | None
+    reduction: Literal["mean", "sum"]
 
     def __init__(
         self,
