@@ -36,7 +36,8 @@ HOMES = {
     "optimizer": ("lossary.optim",),
     "diagnostic": ("lossary.metrics",),
     "layer": ("lossary.nn", "lossary.calibration"),
-    "data_rule": ("lossary.adversarial", "lossary.calibration", "lossary.data", "lossary.weighting"),
+    "data_rule": ("lossary.adversarial", "lossary.calibration", "lossary.data", "lossary.experiments", "lossary.weighting"),
+    "experiment": ("lossary.experiments",),
 }
 
 

@@ -3,6 +3,7 @@
 from lossary.losses.bags.bag_level import bag_level as bag_level
 from lossary.losses.bags.instance_level import instance_level as instance_level
 from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolated_bag
+from lossary.losses.classification.aldr_kl import aldr_kl as aldr_kl
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
 from lossary.losses.classification.black_box_quadratic import black_box_quadratic as black_box_quadratic
 from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
