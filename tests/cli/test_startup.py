@@ -7,7 +7,14 @@ import time
 
 import pytest
 
-COMMANDS = [["--help"], ["find", "overconfident predictions"], ["show", "squentropy"], ["list"], ["papers", "--status", "missing"]]
+COMMANDS = [
+    ["--help"],
+    ["find", "overconfident predictions"],
+    ["show", "squentropy"],
+    ["list"],
+    ["papers", "--status", "missing"],
+    ["claim", "--list"],
+]
 LARGE = ("torch", "numpy", "pandas", "sklearn", "scipy", "pyarrow", "plotly")
 PROGRAM = f"""
 import sys

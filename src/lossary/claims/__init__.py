@@ -140,7 +140,7 @@ def known(name: str, there: Iterable[str]) -> str:
         return wanted
     import difflib  # only who misspells a name waits for it
 
-    near = difflib.get_close_matches(wanted, there, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(wanted, there, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "lossary claim --list shows what there is"
     raise UnknownNameError(f"there is no claim named {name!r}; {hint}")
 

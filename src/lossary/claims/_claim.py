@@ -17,7 +17,7 @@ Tell = Callable[[str, int, int], None]  # what is being done, how much of it is,
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers of one experiment, and the seconds that they took when they were first computed."""
+    """Numbers of one experiment, and the seconds of one processor that they took when they were computed."""
 
     values: Values
     seconds: float
@@ -66,7 +66,7 @@ class Claim:
         paper: the key of the paper in the catalogue.
         statement: one or two sentences, in our own words.
         experiments: at least one; all rules of all of them have to hold.
-        seconds: what it may take on two cores, at most 120.
+        seconds: how long one processor may need, at most 120.
         note: what a reader should know to read the verdict rightly, such as how the scale differs from the paper's.
     """
 

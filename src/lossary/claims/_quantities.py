@@ -76,3 +76,4 @@ QUANTITIES: Mapping[str, Quantity] = {
     "binned_calibration_error": binned_calibration_error,
     "geometric_mean": geometric_mean,
 }
+CALIBRATION = ("calibration_error", "binned_calibration_error")  # of probabilities only

@@ -84,7 +84,10 @@ def _rule(
 
 @dataclass(frozen=True)
 class Finding:
-    """What the numbers say about one rule: the two means, their difference (or ratio of deviations) with its interval."""
+    """What the numbers say about one rule: two means, the second with its factor, and their difference with its interval.
+
+    Of ``steadier`` it is the two deviations and their ratio.
+    """
 
     text: str
     limit: float
@@ -129,18 +132,20 @@ def judge(rule: Rule, values: Values, ratio: float = 0.0, confidence: float = CO
         note = f"{bad} of {len(arm)} seeds gave no number"
         nothing = float("nan")
         return Finding(str(rule), rule.limit, nothing, nothing, nothing, nothing, nothing, "not decided", note=note)
-    means = float(arm.mean()), float(than.mean())
     if rule.kind == "steadier":
         ratio_found, low, high = deviation_ratio(arm, than, confidence)
         verdict: Verdict = "held" if high < 1 else "not held" if low > 1 else "not decided"
         return Finding(str(rule), 1.0, float(arm.std(ddof=1)), float(than.std(ddof=1)), ratio_found, low, high, verdict)
-    differences = arm - rule.times * than
+    than = rule.times * than
+    differences = arm - than
     if len(differences) == 1:
         mean = low = high = float(differences[0])
     else:
         mean, low, high, _ = corrected_interval(differences, ratio, confidence, least)
     found = _verdict(rule, low, high, exact=len(differences) == 1)
-    return Finding(str(rule), rule.limit, *means, mean, low, high, found, tuple(differences.tolist()))
+    return Finding(
+        str(rule), rule.limit, float(arm.mean()), float(than.mean()), mean, low, high, found, tuple(differences.tolist())
+    )
 
 
 def _verdict(rule: Rule, low: float, high: float, *, exact: bool) -> Verdict:

@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """What the numbers took when they were computed, also where they were kept from earlier."""
+        """Of one processor, when the numbers were computed, also where they were kept from earlier."""
         return sum(result.seconds for result in self.results)
 
     @property

@@ -2,13 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from lossary.arena.data import Data, from_arrays, load
 from lossary.arena.splits import Split, make_splits
-from lossary.claims._code import code_of
 from lossary.errors import InvalidValueError
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2  # as in a comparison
@@ -38,8 +37,7 @@ class Real:
     def described(self) -> str:
         return self.data.name
 
-    @property
-    def fingerprint(self) -> str:
+    def fingerprint(self, seeds: int) -> str:
         return self.data.fingerprint
 
     def splits(self, seeds: int) -> list[Split]:
@@ -64,18 +62,22 @@ class Generated:
     @property
     def data(self) -> Data:
         """Of the first seed, for what all seeds have in common."""
-        return self.make(0)
+        return _made(self.make, 0)
 
     @property
     def described(self) -> str:
         return f"{self.data.name} (generated for each seed)"
 
-    @property
-    def fingerprint(self) -> str:
-        return code_of(self.make)
+    def fingerprint(self, seeds: int) -> str:
+        return " ".join(_made(self.make, seed).fingerprint for seed in range(seeds))
 
     def splits(self, seeds: int) -> list[Split]:
-        return [make_splits(self.make(seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0] for seed in range(seeds)]
+        return [make_splits(_made(self.make, seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0] for seed in range(seeds)]
+
+
+@functools.lru_cache(maxsize=64)
+def _made(make: Callable[[int], Data], seed: int) -> Data:
+    return make(seed)
 
 
 def pixels(data: Data) -> Data:
@@ -134,7 +136,7 @@ def label_rows(seed: int, *, rows: int, labels: int, each: int, features: int = 
 def split_of(source: Real | Generated, seed: int, seeds: int) -> Split:
     """One seed's split, for experiments that train by a loop of their own; ``seeds`` is how many the experiment has."""
     if isinstance(source, Generated):
-        return replace(make_splits(source.make(seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0])
+        return make_splits(_made(source.make, seed), (seed,), VALIDATION_SHARE, TEST_SHARE)[0]
     return _splits(source, seeds)[seed]
 
 

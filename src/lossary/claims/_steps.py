@@ -29,6 +29,9 @@ class LabelNoise:
     def __post_init__(self) -> None:
         _check_share("LabelNoise", self.share)
 
+    def __str__(self) -> str:
+        return f"{self.share:.0%} of the classes replaced by others"
+
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         classes = _classes("LabelNoise", task)
         truth = part.truth.copy()
@@ -42,6 +45,9 @@ class Few:
     """So many samples, with every class as often as before, as nearly as whole numbers allow."""
 
     rows: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows kept"
 
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         if not 1 <= self.rows <= len(part.truth):
@@ -67,6 +73,9 @@ class LongTail:
     def counts(self, classes: int) -> list[int]:
         return [round(float(count)) for count in np.geomspace(self.most, self.least, classes)]
 
+    def __str__(self) -> str:
+        return f"from {self.most} rows of the first class down to {self.least} of the last kept"
+
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         kept = []
         for label, count in enumerate(self.counts(_classes("LongTail", task))):
@@ -82,6 +91,9 @@ class Positives:
     """Of two classes, all samples of the first (0) and so many of the second (1)."""
 
     count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} positives kept"
 
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         positive = np.flatnonzero(part.truth == 1)
@@ -100,6 +112,9 @@ class MissingLabels:
     def __post_init__(self) -> None:
         _check_share("MissingLabels", self.share)
 
+    def __str__(self) -> str:
+        return f"{self.share:.0%} of the positives made negatives"
+
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         truth = part.truth.copy()
         ones = np.flatnonzero(truth)
@@ -112,6 +127,9 @@ class InputNoise:
     """Gaussian noise on every feature; features have deviation 1 (images: over all pixels of the training part)."""
 
     deviation: float
+
+    def __str__(self) -> str:
+        return f"noise of deviation {self.deviation:g} added"
 
     def __call__(self, part: Part, generator: np.random.Generator, task: Task) -> Part:
         noise = torch.from_numpy(generator.normal(0.0, self.deviation, tuple(part.features.shape)).astype(np.float32))

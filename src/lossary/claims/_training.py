@@ -4,6 +4,7 @@ import functools
 import hashlib
 import inspect
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from lossary.arena.store import Store
 from lossary.arena.tasks import Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
 from lossary.claims._claim import Measured, Tell
-from lossary.claims._quantities import QUANTITIES, Quantity
+from lossary.claims._quantities import CALIBRATION, QUANTITIES, Quantity
 from lossary.claims._rules import Rule, Values
 from lossary.claims._sources import TEST_SHARE, VALIDATION_SHARE, Generated, Real
 from lossary.claims._steps import Step
@@ -90,7 +91,7 @@ class Training:
     def described(self) -> str:
         rate = " or ".join(f"{rate:g}" for rate in self.learning_rates)
         model = {"mlp": f"one hidden layer of {self.hidden}", "linear": "a linear model"}.get(self.model, self.model)
-        steps = [f"{part} part changed by {' and '.join(map(_name, steps))}" for part, steps in self._steps if steps]
+        steps = [f"{part} part: {' and '.join(map(_words, steps))}" for part, steps in self._steps if steps]
         own = {name: arm for name, arm in self.named_arms.items() if [one.label for one in arm] != [name]}
         arms = [f"{name} is {' or '.join(one.label for one in arm)}" for name, arm in own.items()]
         shares = f"{1 - VALIDATION_SHARE - TEST_SHARE:.0%} / {VALIDATION_SHARE:.0%} / {TEST_SHARE:.0%}"
@@ -123,8 +124,9 @@ class Training:
         candidates = tuple({one.label: one for arm in self.named_arms.values() for one in arm}.values())
         for candidate in candidates:
             check_candidate(candidate, data.task)
+        self._check_quantities(data.task)
         steps = {part: [_code(step) for step in steps] for part, steps in self._steps}
-        made = json.dumps([self.data.fingerprint, steps], sort_keys=True)
+        made = json.dumps([self.data.fingerprint(self.seeds), steps], sort_keys=True)
         return Protocol(
             data_name=data.name,
             data_fingerprint=hashlib.sha256(made.encode()).hexdigest()[:16],
@@ -142,26 +144,44 @@ class Training:
             test_share=TEST_SHARE,
         )
 
+    def _check_quantities(self, task: Task) -> None:
+        """Before hours of training and not after them."""
+        for rule in self.rules:
+            if rule.quantity not in {*self.measures, *QUANTITIES}:
+                task.metric(rule.quantity)
+            if rule.quantity in CALIBRATION:
+                for name in (rule.arm, rule.than):
+                    for one in self.named_arms.get(str(name), ()):
+                        if one.spec.link != "probabilities":
+                            raise InvalidValueError(
+                                f"{self.title}: {one.label} gives no probabilities, so it has no {rule.quantity}"
+                            )
+
     def measure(self, store: Store, tell: Tell) -> Measured:
         plan = self._plan
         splits: list[Split] = []
         units: dict[str, Unit] = {}
-        whole = len(plan.candidates) * self.epochs
+        seconds, whole = 0.0, len(plan.candidates) * self.epochs
         for number, candidate in enumerate(plan.candidates):
-            key = plan.unit_key(candidate)
+            key = f"training {plan.unit_key(candidate)}"
             kept = store.get(key)
-            if kept is not None:
-                units[candidate.label] = unpack(candidate, *kept)
-                continue
-            splits = splits or self.splits()
+            if kept is None:
+                splits = splits or self.splits()
+                started = time.process_time()
 
-            def progress(epoch: int, number: int = number, label: str = candidate.label) -> None:
-                tell(label, number * self.epochs + epoch, whole)
+                def progress(epoch: int, number: int = number, label: str = candidate.label) -> None:
+                    tell(label, number * self.epochs + epoch, whole)
 
-            units[candidate.label] = run_unit(plan, candidate, splits, progress)
-            store.put(key, *pack(units[candidate.label]))
+                unit = run_unit(plan, candidate, splits, progress)
+                record, arrays = pack(unit)
+                spent = time.process_time() - started
+                store.put(key, {**record, "processor_seconds": spent}, arrays)
+            else:
+                spent = kept[0].pop("processor_seconds")
+                unit = unpack(candidate, *kept)
+            units[candidate.label] = unit
+            seconds += spent
         tell("measured", whole, whole)
-        seconds = sum(unit.seconds for unit in units.values())
         return Measured(self._values(units), seconds, all(unit.reused for unit in units.values()))
 
     def splits(self) -> list[Split]:
@@ -206,6 +226,10 @@ class Training:
 def _at(validation: Array, chosen: Array) -> Array:
     """The validation value of the learning rate that was chosen, for each seed."""
     return np.asarray(np.where(chosen >= 0, validation[np.arange(len(chosen)), np.maximum(chosen, 0)], np.nan))
+
+
+def _words(step: Step) -> str:
+    return str(step) if is_dataclass(step) else step.__name__.replace("_", " ")
 
 
 def _name(step: Callable[..., Any]) -> str:

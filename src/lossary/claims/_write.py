@@ -31,12 +31,14 @@ def _environment() -> jinja2.Environment:
 
 
 def number(value: float) -> str:
-    """Three digits are what a reader can use."""
-    return f"{value:.3g}" if math.isfinite(value) else "none"
+    """Three digits are what a reader can use; a count stays one."""
+    if not math.isfinite(value):
+        return "none"
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
 
 
 def signed(value: float) -> str:
-    return f"{value:+.3g}" if math.isfinite(value) else "none"
+    return number(value) if value < 0 else f"+{number(value)}"
 
 
 def numbers(finding: Finding) -> str:

@@ -45,11 +45,10 @@ def claim(
 
 
 def _list(folder: Path, as_json: bool) -> None:
-    here = {path.stem: json.loads(path.read_text(encoding="utf-8"))["verdict"] for path in folder.glob("*.json")}
     rows = []
     for name, entry in claims.entries().items():
         verdict = claims.published().get(name, {}).get("verdict")
-        rows.append({**entry.to_dict(), "verdict": verdict, "verdict_here": here.get(name)})
+        rows.append({**entry.to_dict(), "verdict": verdict, "verdict_here": _verdict_in(folder / f"{name}.json")})
     if as_json:
         write_json({"claims": rows})
         return
@@ -59,6 +58,11 @@ def _list(folder: Path, as_json: bool) -> None:
         shown = f"{row['verdict'] or 'not run yet'}{f' (here: {own})' if own not in (None, row['verdict']) else ''}"
         cells.append((str(row["name"]), shown, str(row["statement"])))
     write([*table(cells, ("bold", "cyan")), "", styled(f"{number_of(len(rows), 'claim')}; run one: lossary claim NAME", "dim")])
+
+
+def _verdict_in(path: Path) -> str | None:
+    """What a run of one's own said, if there was one."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["verdict"]) if path.exists() else None
 
 
 def _run(wanted: list[str], folder: Path, as_json: bool) -> None:
@@ -116,7 +120,7 @@ def _show(console: "Console", outcome: "Outcome", drawn: Path) -> None:
         console.print(f"\n[bold]{escape(result.title)}[/]: {escape(result.described)}", highlight=False)
         rows = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         rows.add_column("rule", overflow="fold")
-        rows.add_column(f"found ({outcome.claim.confidence:.3%} interval)".replace("0%", "%").replace(".0%", "%"), overflow="fold")
+        rows.add_column(f"found ({100 * outcome.claim.confidence:.4g}% interval)", overflow="fold")
         rows.add_column("verdict", no_wrap=True)
         for finding in result.findings:
             colour = _COLOURS[finding.verdict]
