@@ -5,8 +5,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
+from lossary._rows import Curve, Rows, average_over_rows
 from lossary.losses.classification._common import power
 
 
@@ -24,14 +25,33 @@ def asymmetric_single_label(
 ) -> Tensor:
     """The pure function behind :class:`AsymmetricSingleLabelLoss`, with the same parameters."""
     check_class_inputs("asymmetric_single_label", logits, target, weight)
-    log_p = log_softmax(widen(logits))
-    as_true = power(-torch.expm1(log_p), gamma_pos) * log_p
-    as_other = torch.exp(gamma_neg * log_p) * log_p
-    smooth = label_smoothing / log_p.shape[1]
-    if_class = -((1 - label_smoothing + smooth) * as_true + smooth * (as_other.sum(1, keepdim=True) - as_other))
-    # the smoothing is part of l(c): the weights of the true class and of the others differ
-    return average_over_classes(
-        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=0.0, reduction=reduction
+    smooth = label_smoothing / logits.shape[1]
+
+    def as_other(p: Tensor, log_p: Tensor) -> Tensor:
+        return focus(p, log_p) * log_p
+
+    def slope(p: Tensor, log_p: Tensor) -> Tensor:
+        weight = focus(p, log_p)
+        return torch.addcmul(weight, weight, log_p, value=gamma_neg)
+
+    def focus(p: Tensor, log_p: Tensor) -> Tensor:
+        # products are several times faster than the exponential, and 4 is the default
+        return p.square().square() if gamma_neg == 4 else torch.exp(gamma_neg * log_p)
+
+    def if_class(row: Rows) -> Tensor:
+        as_true = power(-torch.expm1(row.log_p), gamma_pos) * row.log_p
+        return -((1 - label_smoothing + smooth) * as_true + smooth * (row.total - as_other(row.log_p.exp(), row.log_p)))
+
+    return average_over_rows(
+        logits,
+        target,
+        if_class,
+        needs=("log_p", "total"),
+        total=Curve(as_other, slope),
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=0.0,  # the smoothing is part of l(c): the weights of the true class and of the others differ
+        reduction=reduction,
     )
 
 

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import objective
+from lossary._rows import Rows, average_over_rows
 
 
 @formula
@@ -20,10 +21,18 @@ def cross_entropy(
 ) -> Tensor:
     """The pure function behind :class:`CrossEntropyLoss`, with the same parameters."""
     check_class_inputs("cross_entropy", logits, target, weight)
-    if_class = -log_softmax(widen(logits))
 
-    return average_over_classes(
-        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+    def if_class(row: Rows) -> Tensor:
+        return -row.log_p
+
+    return average_over_rows(
+        logits,
+        target,
+        if_class,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
+from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import power
 
 
@@ -23,11 +24,18 @@ def focal(
 ) -> Tensor:
     """The pure function behind :class:`FocalLoss`, with the same parameters."""
     check_class_inputs("focal", logits, target, weight)
-    log_p = log_softmax(widen(logits))
-    if_class = -power(-torch.expm1(log_p), gamma) * log_p
 
-    return average_over_classes(
-        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+    def if_class(row: Rows) -> Tensor:
+        return -power(-torch.expm1(row.log_p), gamma) * row.log_p
+
+    return average_over_rows(
+        logits,
+        target,
+        if_class,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, Reals, Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
+from lossary._rows import Rows, average_over_rows
 
 
 @formula
@@ -22,14 +23,23 @@ def polyloss(
 ) -> Tensor:
     """The pure function behind :class:`PolyLoss`, with the same parameters."""
     check_class_inputs("polyloss", logits, target, weight)
-    log_p = log_softmax(widen(logits))
-    complement = -torch.expm1(log_p)
-    if_class = -log_p
-    for degree, coefficient in enumerate(epsilon if isinstance(epsilon, (tuple, list)) else (epsilon,), start=1):
-        if_class = if_class + coefficient * complement.pow(degree)
+    coefficients = epsilon if isinstance(epsilon, (tuple, list)) else (epsilon,)
 
-    return average_over_classes(
-        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+    def if_class(row: Rows) -> Tensor:
+        complement = -torch.expm1(row.log_p)
+        value = -row.log_p
+        for degree, coefficient in enumerate(coefficients, start=1):
+            value = value + coefficient * complement.pow(degree)
+        return value
+
+    return average_over_rows(
+        logits,
+        target,
+        if_class,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import objective
+from lossary._rows import Rows, average_over_rows
 
 
 @formula
@@ -20,12 +21,20 @@ def squentropy(
 ) -> Tensor:
     """The pure function behind :class:`SquentropyLoss`, with the same parameters."""
     check_class_inputs("squentropy", logits, target, weight, min_classes=2)
-    wide = widen(logits)
-    square = wide.square()
-    if_class = (square.sum(1, keepdim=True) - square) / (wide.shape[1] - 1) - log_softmax(wide)
+    others = logits.shape[1] - 1
 
-    return average_over_classes(
-        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction
+    def if_class(row: Rows) -> Tensor:
+        return (row.sum_of_squares - row.logits.square()) / others - row.log_p
+
+    return average_over_rows(
+        logits,
+        target,
+        if_class,
+        needs=("log_p", "sum_of_squares"),
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 

@@ -1,0 +1,431 @@
+"""Losses of one class of several at the speed of memory: one read of the logits, one write of their gradient.
+
+A loss here is a small formula l(c) of a few numbers of each row of logits: the logit and the log-probability of class c, and
+sums over the row. For a hard label that is a formula on vectors as long as the batch; only these numbers have to be
+computed from the logits, and only their gradient has to be written. Both happen in blocks of rows that stay in a core's
+cache, with the gradient in closed form, so that no temporary is as large as the logits. A soft or smoothed target needs
+l(c) of every class; that too is done block by block.
+
+Small inputs, and whatever ``torch.compile`` sees, take the same formula on plain tensor operations, which is also what
+second derivatives are made of.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossary._objective import reduce, widen
+
+BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
+ACCELERATOR_BLOCK = 1 << 25  # where launching an operation costs more than a cache saves
+SMALL = 1 << 16  # elements up to which the plain operations take less time than the loop over blocks
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a formula may ask of each row: numbers of class c, and of the row as a whole.
+
+    Of class c: ``logits``, ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c (-inf if there is
+    none). Of the row: ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a function of ``log_p``.
+    Either c is the true class and all have the shape of the target, or c is every class and they spread over (N, C, *).
+    """
+
+    numbers: Mapping[str, Tensor]
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self.numbers[name]
+        except KeyError:
+            raise AttributeError(f"the formula uses {name!r} but does not say so in needs") from None
+
+
+Formula = Callable[[Rows], Tensor]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A function of a probability and its logarithm, and its derivative by the logarithm, both element by element."""
+
+    value: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which numbers of a row a formula uses; ``temperature`` divides the logits before the softmax."""
+
+    names: tuple[str, ...]
+    total: Curve | None = None
+    temperature: float = 1.0
+
+    @property
+    def softmax(self) -> bool:
+        return any(name in self.names for name in ("log_p", "lower_log_p", "total"))
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """The logit of class c, the needed numbers, and what their gradient is made of."""
+        state = ("largest", "log_sum") if self.softmax else ()
+        centre = ("mean",) if "variance" in self.names and "mean" not in self.names else ()
+        return ("logits", *self.names, *centre, *state)
+
+
+def average_over_rows(
+    logits: Tensor,
+    target: Tensor,
+    if_class: Formula,
+    *,
+    needs: tuple[str, ...] = ("log_p",),
+    total: Curve | None = None,
+    temperature: float = 1.0,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: str,
+) -> Tensor:
+    """Apply the rule for targets, weights and means to a formula l(c).
+
+    Args:
+        if_class: l(c) from the :class:`Rows` it ``needs``, with operations that work element by element.
+        total: the function whose sum over the classes is ``rows.total``.
+        temperature: divides the logits before the softmax.
+    """
+    wanted = Needs(needs, total, temperature)
+    rows = _as_rows(logits)
+    shape = (logits.shape[0], *logits.shape[2:])
+    weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
+    plain = rows.numel() <= SMALL or torch.compiler.is_compiling() or target.requires_grad
+    if target.is_floating_point():
+        q = _as_rows(target)
+        if plain:
+            per_sample = _expected(widen(rows), q, weight, label_smoothing, if_class, wanted)
+        else:
+            per_sample = _Expected.apply(rows, q, weight, label_smoothing, if_class, wanted)
+        return reduce(per_sample.view(shape), per_sample.numel(), reduction)
+    ignored = target == ignore_index
+    index = target.masked_fill(ignored, 0).long()
+    at = index.reshape(rows.shape[0], rows.shape[2])
+    if label_smoothing:
+        if plain:
+            per_sample = _expected(widen(rows), at, weight, label_smoothing, if_class, wanted)
+        else:
+            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)
+    else:
+        numbers = _numbers_at(widen(rows), at, wanted) if plain else _Numbers.apply(rows, at, wanted)[0].unbind()
+        per_sample = if_class(Rows(dict(zip(wanted.layout, numbers, strict=False))))
+        if weight is not None:
+            per_sample = per_sample * weight[at]
+    mass = torch.ones_like(per_sample) if weight is None else weight[at]
+    ignored = ignored.view_as(per_sample)
+    divisor = mass.masked_fill(ignored, 0.0).sum()
+    return reduce(per_sample.masked_fill(ignored, 0.0).view(shape), divisor, reduction)
+
+
+def _as_rows(logits: Tensor) -> Tensor:
+    """(N, C, *) as (N, C, S), or as (N * S, C, 1) where the classes lie side by side in memory; a view if there is one."""
+    if logits.ndim == 2:
+        return logits.unsqueeze(2)
+    last = logits.movedim(1, -1)
+    if last.is_contiguous() and logits.shape[1] > 1:
+        return last.reshape(-1, logits.shape[1], 1)
+    return logits.flatten(2)
+
+
+# The plain operations.
+
+
+def _softmax_parts(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Logits minus their row's largest, over the temperature, and the logarithm of the sum of their exponentials."""
+    shifted = z - z.detach().amax(1, keepdim=True)
+    if temperature != 1.0:
+        shifted = shifted / temperature
+    return shifted, shifted.exp().sum(1, keepdim=True).log()
+
+
+def _moments(z: Tensor, needs: Needs) -> dict[str, Tensor]:
+    found = {}
+    if "mean" in needs.names or "variance" in needs.names:
+        found["mean"] = z.mean(1, keepdim=True)
+        found["variance"] = (z - found["mean"]).square().mean(1, keepdim=True)
+    if "sum_of_squares" in needs.names:
+        found["sum_of_squares"] = z.square().sum(1, keepdim=True)
+    return found
+
+
+def _numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
+    """The logit of the class ``index`` (N, S) in each row, then the needed numbers."""
+    at = index.unsqueeze(1)
+    found = {"logits": z.gather(1, at), **_moments(z, needs)}
+    if needs.softmax:
+        shifted, log_sum = _softmax_parts(z, needs.temperature)
+        found["log_p"] = shifted.gather(1, at) - log_sum
+        if "lower_log_p" in needs.names:
+            below = z.detach() < found["logits"].detach()
+            place = z.detach().masked_fill(~below, -torch.inf).argmax(1, keepdim=True)
+            lower = shifted.gather(1, place) - log_sum
+            found["lower_log_p"] = torch.where(below.any(1, keepdim=True), lower, -torch.inf)
+        if needs.total is not None:
+            found["total"] = needs.total.value((shifted - log_sum).exp(), shifted - log_sum).sum(1, keepdim=True)
+    return tuple(found[name].squeeze(1) for name in ("logits", *needs.names))
+
+
+def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
+    """The needed numbers with every class of (N, C, S) as c."""
+    found = {"logits": z, **_moments(z, needs)}
+    if needs.softmax:
+        shifted, log_sum = _softmax_parts(z, needs.temperature)
+        found["log_p"] = shifted - log_sum
+        if "lower_log_p" in needs.names:
+            found["lower_log_p"] = _next_lower(z.detach(), found["log_p"])
+        if needs.total is not None:
+            found["total"] = needs.total.value(found["log_p"].exp(), found["log_p"]).sum(1, keepdim=True)
+    return Rows(found)
+
+
+def _next_lower(z: Tensor, log_p: Tensor) -> Tensor:
+    """For each class, the largest log-probability strictly below its own, or -inf."""
+    ascending, order = z.sort(1)
+    place = torch.arange(z.shape[1], device=z.device).view(-1, 1).expand_as(order)
+    below_is_less = ascending > ascending.roll(1, 1)  # false at place 0, whose neighbour is the largest
+    lower_place = torch.where(below_is_less, place - 1, -1).cummax(1).values  # classes that tie share their neighbour
+    lower = log_p.gather(1, order.gather(1, lower_place.clamp_min(0)))
+    return torch.where(lower_place < 0, -torch.inf, lower).gather(1, order.argsort(1))
+
+
+def _distribution(target: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
+    """The target distribution q (N, C, S) from class indices (N, S) or from probabilities."""
+    classes = z.shape[1]
+    if target.is_floating_point():
+        q = target.to(z.dtype)
+        return q * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else q
+    q = torch.full_like(z, label_smoothing / classes)
+    return q.scatter_add(1, target.unsqueeze(1), torch.full_like(q[:, :1], 1 - label_smoothing))
+
+
+def _expected(z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
+    """sum_c q_c w_c l(c) for each row of (N, C, S)."""
+    q = _distribution(target, z, label_smoothing)
+    if weight is not None:
+        q = q * weight.view(-1, 1)
+    return (q * if_class(_rows_of_all(z, needs))).sum(1)
+
+
+# The same in blocks.
+
+
+def _blocks(z: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of dimensions 0 and 2 of (N, C, S) that hold about a block each."""
+    n, classes, space = z.shape
+    size = BLOCK if z.device.type == "cpu" else ACCELERATOR_BLOCK
+    # Having freed 16 MiB, the usual C library keeps what is smaller for reuse; else it would return each block's temporaries to
+    # the system and have their pages cleared again, which takes longer than the arithmetic.
+    torch.empty(1 << 24, dtype=torch.uint8)
+    if classes * space <= size:
+        step = size // (classes * space)
+        for start in range(0, n, step):
+            yield slice(start, start + step), slice(None)
+    else:
+        step = max(1, size // classes)
+        for row in range(n):
+            for start in range(0, space, step):
+                yield slice(row, row + 1), slice(start, start + step)
+
+
+def _place_of_next_lower(block: Tensor, true: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the largest logit below the true class's stands in each row, and whether there is one.
+
+    It has the most negative reciprocal of the difference; arithmetic and minima run at the speed of memory, which comparisons and
+    searches do not, so long rows are searched in two levels.
+    """
+    gap = torch.sub(block, true, out=scratch).reciprocal_()
+    n, classes, space = gap.shape
+    width = 32
+    groups = classes // width
+    if groups < 8 or space > 1:
+        place = gap.argmin(1, keepdim=True)
+    else:
+        whole, rest = gap[:, : groups * width].unflatten(1, (groups, width)), gap[:, groups * width :]
+        coarse = torch.cat([whole.amin(2), rest], 1).argmin(1, keepdim=True)
+        group = coarse.clamp_max(groups - 1)
+        fine = whole.gather(1, group.unsqueeze(2).expand(n, 1, width, 1)).argmin(2)
+        place = torch.where(coarse < groups, group * width + fine, coarse + groups * (width - 1))
+    return place, gap.gather(1, place) < 0
+
+
+class _Numbers(torch.autograd.Function):
+    """The numbers of each row at its true class (K, N, S), as :attr:`Needs.layout` lists them, and where the next lower class is."""
+
+    @staticmethod
+    def forward(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, Tensor]:
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        numbers = z.new_empty(len(needs.layout), z.shape[0], z.shape[2], dtype=dtype)
+        lower = torch.empty_like(index) if "lower_log_p" in needs.names else index.new_empty(0)
+        for rows, space in _blocks(z):
+            block, at = z[rows, :, space].to(dtype), index[rows, None, space]
+            true = block.gather(1, at)
+            found = {"logits": true}
+            if "sum_of_squares" in needs.names:
+                found["sum_of_squares"] = torch.linalg.vector_norm(block, dim=1, keepdim=True).square_()
+            if "mean" in needs.names or "variance" in needs.names:
+                found["mean"] = block.mean(1, keepdim=True)
+            if "variance" in needs.names:
+                deviation = torch.linalg.vector_norm(block - found["mean"], dim=1, keepdim=True)
+                found["variance"] = deviation.square_().div_(z.shape[1])
+            if needs.softmax:
+                largest = block.amax(1, keepdim=True)
+                shifted = block - largest
+                if needs.temperature != 1.0:
+                    shifted.div_(needs.temperature)
+                shifted_true = shifted.gather(1, at)
+                exponential = shifted.exp() if needs.total is not None else shifted.exp_()
+                sum_exp = exponential.sum(1, keepdim=True)
+                log_sum = sum_exp.log()
+                found |= {"largest": largest, "log_sum": log_sum, "log_p": shifted_true - log_sum}
+                if needs.total is not None:
+                    each = needs.total.value(exponential.div_(sum_exp), shifted.sub_(log_sum))
+                    found["total"] = each.sum(1, keepdim=True)
+                if "lower_log_p" in needs.names:
+                    place, exists = _place_of_next_lower(block, true, scratch=exponential)
+                    lower_log_p = (block.gather(1, place) - largest) / needs.temperature - log_sum
+                    found["lower_log_p"] = torch.where(exists, lower_log_p, -torch.inf)
+                    lower[rows, space] = place.squeeze(1)
+            for k, name in enumerate(needs.layout):
+                numbers[k, rows, space] = found[name].squeeze(1)
+        return numbers, lower
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Needs], output: tuple[Tensor, Tensor]) -> None:
+        z, index, ctx.needs = inputs
+        numbers, lower = output
+        ctx.mark_non_differentiable(lower)
+        ctx.save_for_backward(z, index, numbers, lower)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        z, index, numbers, lower = ctx.saved_tensors
+        needs: Needs = ctx.needs
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+
+            def plain(z: Tensor) -> Tensor:
+                return torch.stack(_numbers_at(widen(z), index, needs))
+
+            _, pull = torch.func.vjp(plain, z)
+            return pull(upstream[: 1 + len(needs.names)])[0], None, None
+        return _gradient(z, index, numbers, lower, upstream, needs), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, index: Tensor, needs: Needs) -> Any:
+        z, index = _first(z, in_dims[0], info.batch_size), _first(index, in_dims[1], info.batch_size)
+        numbers, lower = _Numbers.apply(z.flatten(0, 1), index.flatten(0, 1), needs)
+        lower_dim = 0 if lower.numel() else None
+        shape = (info.batch_size, index.shape[1])
+        return (numbers.unflatten(1, shape), lower.unflatten(0, shape) if lower.numel() else lower), (1, lower_dim)
+
+
+def _first(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """With the mapped dimension first, whether or not there is one."""
+    return x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream: Tensor, needs: Needs) -> Tensor:
+    """The gradient of the numbers in closed form, block by block straight into its place."""
+    classes, temperature = z.shape[1], needs.temperature
+    number, slope = dict(zip(needs.layout, numbers, strict=True)), dict(zip(needs.layout, upstream, strict=True))
+    nothing = torch.zeros_like(slope["logits"])
+    to_log_p, to_lower = slope.get("log_p", nothing) / temperature, slope.get("lower_log_p", nothing) / temperature
+    if "lower_log_p" in number:
+        to_lower = torch.where(number["lower_log_p"] == -torch.inf, 0.0, to_lower)
+    to_p = -(to_log_p + to_lower)
+    to_true = slope["logits"] + to_log_p
+    to_logits = 2 * slope["sum_of_squares"] if "sum_of_squares" in slope else None
+    out = torch.empty_like(z)
+    for rows, space in _blocks(z):
+        block, place = z[rows, :, space].to(numbers.dtype), out[rows, :, space]
+
+        def spread(per_row: Tensor, rows: slice = rows, space: slice = space) -> Tensor:
+            return per_row[rows, None, space]
+
+        target = place if place.dtype == numbers.dtype else torch.empty_like(block)
+        if needs.softmax:
+            shifted = torch.sub(block, spread(number["largest"]), out=target)
+            if temperature != 1.0:
+                shifted.div_(temperature)
+            if needs.total is None:
+                shifted.exp_().mul_(spread(to_p) * (-spread(number["log_sum"])).exp_())
+            else:
+                log_p = shifted.sub_(spread(number["log_sum"]))
+                p = log_p.exp()
+                each, to_each = needs.total.slope(p, log_p), spread(slope["total"]) / temperature
+                to_p_here = spread(to_p) - to_each * each.sum(1, keepdim=True)
+                torch.mul(p, to_p_here, out=target).addcmul_(each, to_each)
+        else:
+            target.zero_()
+        if to_logits is not None:
+            target.addcmul_(block, spread(to_logits))
+        if "variance" in slope:
+            target.addcmul_(block - spread(number["mean"]), spread(slope["variance"] * (2 / classes)))
+        if "mean" in needs.names:
+            target.add_(spread(slope["mean"] / classes))
+        target.scatter_add_(1, spread(index), spread(to_true))
+        if "lower_log_p" in number:
+            target.scatter_add_(1, spread(lower), spread(to_lower))
+        if target is not place:
+            place.copy_(target)
+    return out
+
+
+class _Expected(torch.autograd.Function):
+    """:func:`_expected` block by block; its gradient is taken of each block's plain operations."""
+
+    @staticmethod
+    def forward(
+        z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs
+    ) -> Tensor:
+        value = z.new_empty(z.shape[0], z.shape[2], dtype=torch.promote_types(z.dtype, torch.float32))
+        for rows, space in _blocks(z):
+            part = target[rows, ..., space]
+            value[rows, space] = _expected(widen(z[rows, :, space]), part, weight, label_smoothing, if_class, needs)
+        return value
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, target, weight, ctx.label_smoothing, ctx.if_class, ctx.needs = inputs
+        ctx.save_for_backward(z, target, weight)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        z, target, weight = ctx.saved_tensors
+        rest = (weight, ctx.label_smoothing, ctx.if_class, ctx.needs)
+        if torch.is_grad_enabled():
+            _, pull = torch.func.vjp(lambda z: _expected(widen(z), target, *rest), z)
+            return (pull(upstream)[0], *[None] * 5)
+        out = torch.empty_like(z)
+        for rows, space in _blocks(z):
+            with torch.enable_grad():
+                leaf = widen(z[rows, :, space].detach()).requires_grad_()
+                value = _expected(leaf, target[rows, ..., space], *rest)
+            out[rows, :, space] = torch.autograd.grad(value, leaf, upstream[rows, space])[0]
+        return (out, *[None] * 5)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        z: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        label_smoothing: float,
+        if_class: Formula,
+        needs: Needs,
+    ) -> Any:
+        z, target = _first(z, in_dims[0], info.batch_size), _first(target, in_dims[1], info.batch_size)
+        if weight is not None and in_dims[2] is not None:  # every run has weights of its own: they go into the target
+            own = _first(weight, in_dims[2], info.batch_size)
+            classes = own.flatten(1)[:, None, :, None]
+            target = torch.stack([_distribution(t, x, label_smoothing) for t, x in zip(target, widen(z), strict=True)]) * classes
+            weight, label_smoothing = None, 0.0
+        value = _Expected.apply(z.flatten(0, 1), target.flatten(0, 1), weight, label_smoothing, if_class, needs)
+        return value.unflatten(0, (info.batch_size, z.shape[1])), 0

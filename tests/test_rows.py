@@ -1,0 +1,193 @@
+"""The blocked way through a batch gives what the plain operations give, whatever the formula, shape, dtype or transform."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossary import _rows
+from lossary._rows import Curve, Rows, average_over_rows
+
+
+def everything(row: Rows) -> Tensor:
+    """A formula that uses all there is, with a gradient through each of them."""
+    lower = row.lower_log_p.exp()
+    sums = row.sum_of_squares * 0.1 + row.mean.sin() + row.variance.sqrt() + row.total
+    return -row.log_p * (1 - row.log_p.exp() + lower) + sums * 0.3 + row.logits.cos()
+
+
+CUBE = Curve(lambda p, log_p: p**3 * log_p, lambda p, log_p: p**3 * (3 * log_p + 1))
+FORMULAS: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], Curve | None]] = {
+    "log_p": (lambda row: (1 - row.log_p.exp()) ** 2 * -row.log_p, ("log_p",), None),
+    "moments": (lambda row: ((row.mean - row.logits) / (row.variance + 1).sqrt()).exp(), ("mean", "variance"), None),
+    "variance": (lambda row: (row.variance + row.logits).sin(), ("variance",), None),
+    "everything": (everything, ("log_p", "lower_log_p", "mean", "variance", "sum_of_squares", "total"), CUBE),
+}
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rows, "SMALL", 0)
+    monkeypatch.setattr(_rows, "BLOCK", 64)
+
+
+def draw(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2).to(dtype)
+
+
+def targets(logits: Tensor, soft: bool) -> Tensor:
+    if soft:
+        return draw(tuple(logits.shape), 2).softmax(1).to(logits.dtype)
+    drawn = torch.randint(logits.shape[1], (logits.shape[0], *logits.shape[2:]), generator=torch.Generator().manual_seed(3))
+    return drawn.where(torch.arange(drawn.numel()).view_as(drawn) % 5 != 3, torch.tensor(-100))
+
+
+def loss(name: str, logits: Tensor, target: Tensor, *, temperature: float = 1.0, **rule: object) -> Tensor:
+    formula, needs, total = FORMULAS[name]
+    given: dict[str, object] = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "reduction": "mean", **rule}
+    return average_over_rows(logits, target, formula, needs=needs, total=total, temperature=temperature, **given)  # type: ignore[arg-type]
+
+
+def both(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What the blocked way gives, and the plain operations."""
+    blocked = run()
+    with monkeypatch.context() as patch:
+        patch.setattr(_rows, "SMALL", 1 << 40)
+        return blocked, run()
+
+
+def gradient(name: str, logits: Tensor, target: Tensor, **rule: object) -> Tensor:
+    leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    value = loss(name, leaf, target, **rule)
+    upstream = torch.linspace(0.5, 2.0, value.numel(), dtype=value.dtype).view_as(value)
+    (found,) = torch.autograd.grad(value, leaf, upstream)
+    return torch.cat([value.detach().flatten().double(), found.flatten().double()])
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("shape", [(23, 7), (3, 300), (4, 5, 6), (2, 3, 5, 9), (1, 100, 3)])
+@pytest.mark.parametrize("rule", ["hard", "soft", "smoothed", "weighted", "none", "warm"])
+def test_blocks_equal_the_plain_operations(monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, ...], rule: str) -> None:
+    logits = draw(shape, 1)
+    given: dict[str, object] = {
+        "hard": {},
+        "soft": {},
+        "smoothed": {"label_smoothing": 0.2},
+        "weighted": {"weight": draw(shape[1:2], 4).abs(), "reduction": "sum"},
+        "none": {"reduction": "none"},
+        "warm": {"temperature": 2.5},
+    }[rule]
+    blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, rule == "soft"), **given))
+    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("soft", [False, True])
+def test_other_dtypes(monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.dtype, soft: bool) -> None:
+    logits = draw((19, 9), 5, dtype)
+    blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, soft), reduction="sum"))
+    precision = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 2e-5}[dtype]
+    torch.testing.assert_close(blocked, plain, rtol=precision, atol=precision)
+    assert loss(name, logits, targets(logits, soft)).dtype == torch.float32
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_classes_side_by_side_in_memory(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    logits = draw((2, 5, 4, 3), 6).to(memory_format=torch.channels_last)
+    leaf = logits.clone(memory_format=torch.preserve_format).requires_grad_()
+    loss(name, leaf, targets(logits, False)).backward()
+    assert leaf.grad is not None and leaf.grad.is_contiguous(memory_format=torch.channels_last)
+    blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, False), reduction="none"))
+    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("soft", [False, True])
+def test_vmap_and_functional_gradients(monkeypatch: pytest.MonkeyPatch, name: str, soft: bool) -> None:
+    logits, weight = draw((3, 8, 40), 7), draw((3, 40), 8).abs()
+    target = torch.stack([targets(x, soft) for x in logits])
+
+    def run(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        return loss(name, x, y, weight=w)
+
+    for dims in ((0, 0, 0), (0, None, None), (None, 0, 0)):
+        given = tuple(x if dim == 0 else x[0] for x, dim in zip((logits, target, weight), dims, strict=True))
+        at = [tuple(x[i] if dim == 0 else x for x, dim in zip(given, dims, strict=True)) for i in range(3)]
+        torch.testing.assert_close(torch.vmap(run, in_dims=dims)(*given), torch.stack([run(*one) for one in at]))
+        mapped = torch.vmap(torch.func.grad(run), in_dims=dims)(*given)
+        with monkeypatch.context() as patch:
+            patch.setattr(_rows, "SMALL", 1 << 40)
+            torch.testing.assert_close(mapped, torch.stack([torch.func.grad(run)(*one) for one in at]))
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("name", ["log_p", "moments", "variance", "everything"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_second_derivatives(name: str, soft: bool) -> None:
+    logits = draw((5, 20), 9).requires_grad_()
+    target = targets(logits, soft).detach()
+    assert torch.autograd.gradcheck(lambda z: loss(name, z, target), (logits,))
+    assert torch.autograd.gradgradcheck(lambda z: loss(name, z, target), (logits,))
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_the_next_lower_class_among_many_with_ties_and_none() -> None:
+    logits = draw((40, 700), 10).mul(4).round().div(4)  # coarse enough for ties
+    logits[0], logits[1, 17] = 0.0, -1e4  # nothing is lower
+    index = torch.randint(700, (40,), generator=torch.Generator().manual_seed(11))
+    index[1] = 17
+    expected = []
+    for row, true in zip(logits.tolist(), index.tolist(), strict=True):
+        below = [value for value in row if value < row[true]]
+        expected.append(max(below) if below else -torch.inf)
+    found = loss_of_lower(logits, index) + logits.logsumexp(1)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def loss_of_lower(logits: Tensor, index: Tensor) -> Tensor:
+    return average_over_rows(
+        logits,
+        index,
+        lambda row: row.lower_log_p,
+        needs=("log_p", "lower_log_p"),
+        weight=None,
+        ignore_index=-100,
+        label_smoothing=0.0,
+        reduction="none",
+    )
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_an_undeclared_number_is_named() -> None:
+    with pytest.raises(AttributeError, match="'mean'"):
+        average_over_rows(
+            draw((30, 9), 1),
+            targets(draw((30, 9), 1), False),
+            lambda row: row.mean,
+            weight=None,
+            ignore_index=-100,
+            label_smoothing=0.0,
+            reduction="mean",
+        )
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_memory_above_the_input_is_the_gradient(soft: bool) -> None:
+    logits = draw((4000, 1000), 12, torch.float32).requires_grad_()
+    target = targets(logits.detach(), soft)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        loss("log_p", logits, target).backward()
+    held, most = 0, 0
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    size = logits.numel() * logits.element_size()
+    assert size <= most <= 1.1 * size + (16 << 20)  # 16 MiB are asked for and given back untouched
