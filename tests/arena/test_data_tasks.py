@@ -211,7 +211,8 @@ def test_the_group_is_no_feature_and_changes_the_fingerprint(tmp_path: Path) -> 
     path = write(tmp_path / "t.parquet", patient=pa.array([None if i < 4 else i // 5 for i in range(200)]))
     data = load(path, "y", group="patient")
     assert (data.columns, data.group_name) == (("x",), "patient")
-    assert data.notes == ("4 rows without a patient were left out",)
+    assert data.notes[0] == "4 rows without a patient were left out"
+    assert data.notes[1].startswith("rows of one patient stay together and groups differ in size")
     assert data.groups is not None
     assert data.groups.dtype == np.int64
     moved = replace(data, groups=np.roll(data.groups, 1))

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import lossary
 from lossary.arena import load
 from lossary.arena.protocol import make_protocol
-from lossary.arena.tasks import Candidate
+from lossary.arena.tasks import Candidate, build
 from lossary.arena.tuning import draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError, LossaryError
 
@@ -51,11 +52,11 @@ def test_every_objective_gets_the_same_number_of_trials_and_the_same_rates() -> 
 
 
 def test_declared_ranges_are_allowed_values() -> None:
+    facts = {"num_classes": 3, "embedding_dim": 4, "num_samples": 5, "class_counts": torch.tensor([2, 2, 1])}
     for name, spec in lossary.specs().items():
         for parameter, bounds in spec.tune.items():
             for value in bounds:
-                given: dict[str, Any] = {parameter: value}
-                lossary.create(name, **given)
+                build(Candidate(name), {parameter: value}, facts)
 
 
 def test_a_tuned_comparison_is_measured_and_resumed(tmp_path) -> None:  # type: ignore[no-untyped-def]
