@@ -44,7 +44,7 @@ def _shown(rank: int, match: Match) -> list[str]:
         for unit in paper.units:
             home, _, name = unit.import_line.rpartition(" import ")
             names.setdefault(home, []).append(name)
-        lines += [line for home in names for line in to_copy("   import", f"{home} import {', '.join(names[home])}", 13)]
+        lines += [line for home in names for line in to_copy("   import", f"{home} import {', '.join(sorted(names[home]))}", 13)]
     return lines + [line for command in _commands(paper)[:1] for line in to_copy("   compare", command, 13)]
 
 
