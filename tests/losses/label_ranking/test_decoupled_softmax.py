@@ -6,8 +6,9 @@ from typing import Literal
 import pytest
 import torch
 from torch.autograd import gradgradcheck
+from torch.func import grad, vmap
 
-from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax
+from lossary.losses.label_ranking.decoupled_softmax import BLOCK, SMALL, decoupled_softmax
 
 
 def batch(rows: int = 6, labels: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,3 +107,38 @@ def test_makes_nothing_of_the_size_of_label_pairs() -> None:
     with Watch():  # type: ignore[no-untyped-call]
         decoupled_softmax(logits.requires_grad_(), target).backward()
     assert largest == logits.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_blocks_of_rows_give_what_plain_operations_give(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = (3 * torch.randn(30, 20_000, dtype=torch.float64, generator=generator)).to(dtype)
+    target = torch.rand(30, 20_000, generator=generator) < 1e-3
+    target[3], target[4] = True, False  # a row without negatives, and one without positives
+    assert logits.numel() > 2 * BLOCK
+    leaf = logits.clone().requires_grad_()
+    each = decoupled_softmax(leaf, target, temperature=0.5, reduction="none")
+    upstream = torch.linspace(-1, 2, 30, dtype=torch.float64).to(each.dtype)
+    (gradient,) = torch.autograd.grad(each, leaf, upstream)
+    for i in range(30):  # one row alone is small
+        row = logits[i : i + 1].clone().requires_grad_()
+        value = decoupled_softmax(row, target[i : i + 1], temperature=0.5, reduction="none")
+        torch.testing.assert_close(each[i : i + 1], value)
+        (expected,) = torch.autograd.grad(value, row, upstream[i : i + 1])
+        torch.testing.assert_close(gradient[i : i + 1], expected, rtol=2e-3 if dtype == torch.float16 else 1e-9, atol=1e-7)
+
+
+def test_blocks_of_rows_are_mapped_and_differentiated_twice() -> None:
+    generator = torch.Generator().manual_seed(5)
+    stack = torch.randn(2, 4, 20_000, dtype=torch.float64, generator=generator)
+    target = torch.rand(4, 20_000, generator=generator) < 1e-3
+    assert stack[0].numel() > SMALL
+    mapped = vmap(grad(decoupled_softmax), in_dims=(0, None))(stack, target)
+    for logits, found in zip(stack, mapped, strict=True):
+        leaf = logits.clone().requires_grad_()
+        (first,) = torch.autograd.grad(decoupled_softmax(leaf, target), leaf, create_graph=True)
+        torch.testing.assert_close(found, first)
+        direction = torch.randn(4, 20_000, dtype=torch.float64, generator=generator)
+        (second,) = torch.autograd.grad((first * direction).sum(), leaf)
+        ahead, behind = (torch.func.grad(decoupled_softmax)(logits + step * direction, target) for step in (1e-5, -1e-5))
+        torch.testing.assert_close(second, (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-9)

@@ -17,10 +17,9 @@ def check_rows_of_labels(owner: str, logits: Tensor, target: Tensor, above: int 
     check_element_inputs(owner, logits, target)
 
 
-def average_over_positives(of_label: Tensor, positive: Tensor, positive_reduction: str, reduction: str) -> Tensor:
-    """The mean or the sum over the positive labels of each row, then over the rows; those without any are left out."""
-    per_row = of_label.masked_fill(~positive, 0.0).sum(1)
-    count = positive.sum(1)
+def average_over_positives(per_row: Tensor, count: Tensor, positive_reduction: str, reduction: str) -> Tensor:
+    """The mean or the sum over the positive labels of each row, from their sum and their number, then over the rows; those
+    without any are left out."""
     if positive_reduction == "mean":
         per_row = per_row / count.clamp_min(1)
     return reduce(per_row, (count > 0).sum(), reduction)

@@ -13,46 +13,53 @@ from lossary._registry import objective
 from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels
 
 Halvings = Annotated[int, Interval(low=16, whole=True)]
+BLOCK = 1 << 18  # elements of a block of rows, which stays in cache
 GAP = 60.0  # e^(-GAP / 2) is nothing beside 1, and not yet 0 in float32
 
 
-class _Threshold(torch.autograd.Function):
+def threshold(scores: Tensor, first: Tensor, n_iter: int) -> Tensor:
     """The u (N, 1) with sum sigmoid(scores + u) = k in each row, where ``first`` are the places of the k + 1 highest scores,
     in descending order, and the k-th score is 0."""
+    k, rest = first.shape[1] - 1, scores.shape[1] - first.shape[1] + 1
+    above = scores.gather(1, first)
+    above, highest_below = above[:, :k], above[:, k:]
+    # As 1 - sigmoid(x) = sigmoid(-x), what the first k lack has to be what the others have: two sums that can be small and
+    # keep their digits. Should both be 0, because the scores part further than exponentials reach, they can be drawn together.
+    excess = (highest_below + GAP).clamp_max(0.0)
+    below = (scores - excess).scatter(1, first[:, :k], -torch.inf)
+    middle = (excess - highest_below) / 2
+    low, high = middle - math.log(rest), middle + math.log(k)
+    for _ in range(n_iter):
+        u = (low + high) / 2
+        too_high = (below + u).sigmoid_().sum(1, keepdim=True) > (-above - u).sigmoid_().sum(1, keepdim=True)
+        low, high = torch.where(too_high, low, u), torch.where(too_high, u, high)
+    u = (low + high) / 2
+    for _ in range(2):  # Newton's steps, which leave nothing but rounding
+        have, lack = (below + u).sigmoid_(), (-above - u).sigmoid_()
+        slope = (have * (1 - have)).sum(1, keepdim=True) + (lack * (1 - lack)).sum(1, keepdim=True)
+        u = u - (have.sum(1, keepdim=True) - lack.sum(1, keepdim=True)) / slope
+    return u - excess / 2
+
+
+class _Threshold(torch.autograd.Function):
+    """:func:`threshold`, in blocks of rows, with its derivative by the implicit function theorem."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(scores: Tensor, first: Tensor, n_iter: int) -> Tensor:
-        k, rest = first.shape[1] - 1, scores.shape[1] - first.shape[1] + 1
-        above = scores.gather(1, first)
-        above, highest_below = above[:, :k], above[:, k:]
-        # As 1 - sigmoid(x) = sigmoid(-x), what the first k lack has to be what the others have: two sums that can be small and
-        # keep their digits. Should both be 0, because the scores part further than exponentials reach, they can be drawn together.
-        excess = (highest_below + GAP).clamp_max(0.0)
-        below = (scores - excess).scatter(1, first[:, :k], -torch.inf)
-        middle = (excess - highest_below) / 2
-        low, high = middle - math.log(rest), middle + math.log(k)
-        for _ in range(n_iter):
-            u = (low + high) / 2
-            too_high = (below + u).sigmoid().sum(1, keepdim=True) > (-above - u).sigmoid().sum(1, keepdim=True)
-            low, high = torch.where(too_high, low, u), torch.where(too_high, u, high)
-        u = (low + high) / 2
-        for _ in range(2):  # Newton's steps, which leave nothing but rounding
-            have, lack = (below + u).sigmoid(), (-above - u).sigmoid()
-            slope = (have * (1 - have)).sum(1, keepdim=True) + (lack * (1 - lack)).sum(1, keepdim=True)
-            u = u - (have.sum(1, keepdim=True) - lack.sum(1, keepdim=True)) / slope
-        return u - excess / 2
+        step = max(1, BLOCK // scores.shape[1])
+        return torch.cat([threshold(*rows, n_iter) for rows in zip(scores.split(step), first.split(step), strict=True)])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         scores, u = ctx.saved_tensors
         log_slope = logsigmoid(scores + u) + logsigmoid(-scores - u)
-        return -gradients[0] * log_slope.softmax(1), None, None  # the implicit derivative, in log space
+        return -upstream[0] * log_slope.softmax(1), None, None  # in log space, where no slope is 0
 
 
 def membership(logits: Tensor, k: int, alpha: float, temperature: float, n_iter: int) -> Tensor:
@@ -60,8 +67,8 @@ def membership(logits: Tensor, k: int, alpha: float, temperature: float, n_iter:
     scores = widen(logits) * (alpha / temperature)
     highest, first = scores.detach().topk(k + 1, dim=1)
     scores = scores - highest[:, k - 1 : k]  # from the k-th score, near which digits matter
-    threshold: Tensor = _Threshold.apply(scores, first, n_iter)  # type: ignore[no-untyped-call]
-    return scores + threshold
+    u: Tensor = _Threshold.apply(scores, first, n_iter)  # type: ignore[no-untyped-call]
+    return scores + u
 
 
 @formula
@@ -77,8 +84,8 @@ def soft_topk(
 ) -> Tensor:
     """The pure function behind :class:`SoftTopkLoss`, with the same parameters."""
     check_rows_of_labels("soft_topk", logits, target, above=k)
-    of_label = -logsigmoid(membership(logits, k, alpha, temperature, n_iter))
-    return average_over_positives(of_label, target > 0, "mean", reduction)
+    of_label, positive = -logsigmoid(membership(logits, k, alpha, temperature, n_iter)), target > 0
+    return average_over_positives(of_label.masked_fill(~positive, 0.0).sum(1), positive.sum(1), "mean", reduction)
 
 
 @objective(
