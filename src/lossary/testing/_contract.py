@@ -156,7 +156,7 @@ def link_tells_the_truth(subject: Subject) -> str:
         for space in spaces:
             for scale in (2.0, 1e3):
                 output = subject.inputs.output(6, dtype=dtype, space=space, scale=scale)
-                prediction = link(output)
+                prediction = link(output).detach()
                 if prediction.shape != torch.Size([*subject.inputs.predicted(output)]):
                     raise Failed(f"outputs {tuple(output.shape)} become predictions {tuple(prediction.shape)}")
                 finite(f"link of outputs of size {scale:g}", prediction)

@@ -28,6 +28,8 @@ def distributed_data_parallel(subject: Subject) -> str:
     if not torch.distributed.is_available():
         raise NotApplicable("this build of torch has no torch.distributed")
     loss = subject.make()
+    if any(True for _ in loss.parameters()):
+        loss.double()  # like the layer before it, so that gradients can be told apart
     try:
         packed = pickle.dumps(copy.deepcopy(loss))
     except Exception as error:
