@@ -9,8 +9,11 @@ from lossary.losses.classification.dataset_equity import DatasetEquityLoss as Da
 from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalLoss
 from lossary.losses.classification.fairness_regularized import FairnessRegularizedLoss as FairnessRegularizedLoss
 from lossary.losses.classification.focal import FocalLoss as FocalLoss
+from lossary.losses.classification.harmonic import HarmonicLoss as HarmonicLoss
+from lossary.losses.classification.naive_bayes import NaiveBayesLoss as NaiveBayesLoss
 from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
 from lossary.losses.classification.sample_dice import SampleDiceLoss as SampleDiceLoss
 from lossary.losses.classification.set_dice import SetDiceLoss as SetDiceLoss
+from lossary.losses.classification.smooth_adversarial_comp_sum import SmoothAdversarialCompSumLoss as SmoothAdversarialCompSumLoss
 from lossary.losses.classification.squentropy import SquentropyLoss as SquentropyLoss
 from lossary.losses.classification.worst_group import WorstGroupLoss as WorstGroupLoss
