@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO ?= digits
+CLAIMS ?=
 BIN := .venv/bin
 
 .PHONY: demo test install lint format types index readme claims bench clean
@@ -47,7 +48,7 @@ readme: install
 	$(BIN)/python tools/readme.py
 
 claims: install
-	$(BIN)/python tools/claims.py
+	$(BIN)/python tools/claims.py $(CLAIMS)
 
 bench: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md

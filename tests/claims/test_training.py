@@ -31,7 +31,10 @@ from lossary.claims import (
 from lossary.claims import _training as module
 from lossary.errors import InvalidValueError, UnknownNameError
 
-RULES = (higher("accuracy", "squentropy", than="cross_entropy"), lower("calibration_error", "squentropy", than="cross_entropy"))
+RULES = (
+    higher("accuracy", "squentropy", than="cross_entropy"),
+    lower("smooth_calibration_error", "squentropy", than="cross_entropy"),
+)
 
 
 def training(**changes: Any) -> Training:
@@ -60,7 +63,7 @@ def test_numbers_findings_and_a_verdict(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     outcome = run(claim(training()), store=tmp_path / "claims.sqlite", tell=lambda _, done, whole: told.append((done, whole)))
     (result,) = outcome.results
-    assert set(result.values) == {"accuracy", "calibration_error"}
+    assert set(result.values) == {"accuracy", "smooth_calibration_error"}
     for arms in result.values.values():
         assert {name: values.shape for name, values in arms.items()} == {"squentropy": (5,), "cross_entropy": (5,)}
     accuracy = result.values["accuracy"]
@@ -133,11 +136,11 @@ def test_an_interrupted_claim_goes_on_where_it_stopped(tmp_path: Path, monkeypat
         {"train": (Few(50),)},
         {"test": (InputNoise(0.1),)},
         {"rules": RULES[:1]},
-        {"rules": (RULES[0], lower("calibration_error", "squentropy", than="cross_entropy", by=1e-4))},
+        {"rules": (RULES[0], lower("smooth_calibration_error", "squentropy", than="cross_entropy", by=1e-4))},
         {"arms": ("squentropy", "cross_entropy", "focal")},
         {"data": Real("iris")},
         {"learning_rates": (1e-3,)},
-        {"measures": {"calibration_error": lambda truth, prediction: 0.0}},
+        {"measures": {"smooth_calibration_error": lambda truth, prediction: 0.0}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -151,15 +154,17 @@ def test_steps_of_one_name_and_other_values_are_kept_apart(tmp_path: Path) -> No
     few = training(train=(Few(50),)).measure(store, nothing)
     more = training(train=(Few(60),)).measure(store, nothing)
     assert not more.reused
-    assert not np.array_equal(few.values["calibration_error"]["cross_entropy"], more.values["calibration_error"]["cross_entropy"])
+    assert not np.array_equal(
+        few.values["smooth_calibration_error"]["cross_entropy"], more.values["smooth_calibration_error"]["cross_entropy"]
+    )
 
 
 def test_an_arm_of_several_is_for_each_seed_what_validation_prefers(tmp_path: Path) -> None:
     arms = {"squentropy": ("squentropy", "dual_focal"), "cross_entropy": "cross_entropy"}
-    chosen = training(arms=arms).measure(Store(tmp_path / "s"), nothing).values["calibration_error"]["squentropy"]
+    chosen = training(arms=arms).measure(Store(tmp_path / "s"), nothing).values["smooth_calibration_error"]["squentropy"]
     apart = training(arms=("squentropy", "dual_focal", "cross_entropy")).measure(Store(tmp_path / "s"), nothing)
     assert apart.reused  # its members are the same work
-    first, second = (apart.values["calibration_error"][name] for name in ("squentropy", "dual_focal"))
+    first, second = (apart.values["smooth_calibration_error"][name] for name in ("squentropy", "dual_focal"))
     assert all(value in (one, other) for value, one, other in zip(chosen, first, second, strict=True))
 
 

@@ -1,7 +1,7 @@
 """What a claim can measure of predictions: a function of (truth, prediction) that gives one number.
 
 Truth is (rows,) classes, (rows, labels) zeros and ones, or (rows,) values; the prediction is what ``objective.link`` returns.
-Any metric of the arena can be named by its name alone (``"accuracy"``, ``"log_loss"``, ...), and so can those in ``QUANTITIES``.
+Metrics of the arena (``"accuracy"``, ``"log_loss"``, ``"smooth_calibration_error"``, ...) and those in ``QUANTITIES`` go by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.arena.statistics import confidence_and_correctness, smooth_calibration_error
+from lossary.arena.statistics import confidence_and_correctness
 
 Array = NDArray[Any]
 Quantity = Callable[[Array, Array], float]
@@ -72,8 +72,7 @@ def geometric_mean(truth: Array, prediction: Array) -> float:
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "calibration_error": smooth_calibration_error,
     "binned_calibration_error": binned_calibration_error,
     "geometric_mean": geometric_mean,
 }
-CALIBRATION = ("calibration_error", "binned_calibration_error")  # of probabilities only
+NEED_PROBABILITIES = ("binned_calibration_error",)

@@ -19,7 +19,7 @@ from lossary.arena.store import Store
 from lossary.arena.tasks import Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
 from lossary.claims._claim import Measured, Tell
-from lossary.claims._quantities import CALIBRATION, QUANTITIES, Quantity
+from lossary.claims._quantities import NEED_PROBABILITIES, QUANTITIES, Quantity
 from lossary.claims._rules import Rule, Values
 from lossary.claims._sources import TEST_SHARE, VALIDATION_SHARE, Generated, Real
 from lossary.claims._steps import Step
@@ -145,17 +145,14 @@ class Training:
         )
 
     def _check_quantities(self, task: Task) -> None:
-        """Before hours of training and not after them."""
+        """Before all training and not after it."""
         for rule in self.rules:
-            if rule.quantity not in {*self.measures, *QUANTITIES}:
-                task.metric(rule.quantity)
-            if rule.quantity in CALIBRATION:
-                for name in (rule.arm, rule.than):
-                    for one in self.named_arms.get(str(name), ()):
-                        if one.spec.link != "probabilities":
-                            raise InvalidValueError(
-                                f"{self.title}: {one.label} gives no probabilities, so it has no {rule.quantity}"
-                            )
+            own = rule.quantity in {*self.measures, *QUANTITIES}
+            if not (rule.quantity in NEED_PROBABILITIES if own else task.metric(rule.quantity).needs_probabilities):
+                continue
+            for one in (one for name in (rule.arm, rule.than) for one in self.named_arms.get(str(name), ())):
+                if one.spec.link != "probabilities":
+                    raise InvalidValueError(f"{self.title}: {one.label} gives no probabilities, so it has no {rule.quantity}")
 
     def measure(self, store: Store, tell: Tell) -> Measured:
         plan = self._plan

@@ -2,23 +2,23 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 
 from lossary.catalogue import entry as paper_of
 from lossary.claims import names
-from lossary.claims._rules import Finding
+from lossary.claims._rules import Finding, Verdict
 from lossary.claims._run import Outcome, Result, load
 
-PUBLISHED = ("verdict", "digest", "seconds")  # of an outcome, beside what was found for each rule
+_PUBLISHED = ("paper", "statement", "verdict", "digest", "confidence", "note", "seconds")
 _LEFT, _RIGHT = 24, 736  # of a picture's axes
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=lambda name: name is not None and name.endswith(".svg"),
         undefined=jinja2.StrictUndefined,
@@ -26,8 +26,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "signed": signed, "numbers": numbers}
-    return environment
 
 
 def number(value: float) -> str:
@@ -94,23 +92,42 @@ def _axis(finding: Finding, kind: str) -> dict[str, Any]:
     }
 
 
-def page(outcomes: Sequence[Outcome], pictures: str) -> str:
-    """The page of all verdicts, in Markdown; ``pictures`` is the folder of the pictures as the page sees it."""
-    papers = {outcome.name: paper_of(outcome.claim.paper) for outcome in outcomes}
-    counts = {verdict: sum(outcome.verdict == verdict for outcome in outcomes) for verdict in ("held", "not held", "not decided")}
-    return _environment().get_template("page.md").render(outcomes=outcomes, papers=papers, counts=counts, pictures=pictures)
+def as_published(outcome: Outcome) -> dict[str, Any]:
+    """What is published of an outcome: all that the page shows, without the numbers of each seed."""
+    plain = outcome.to_dict()
+    experiments = [
+        {
+            "title": result.title,
+            "described": result.described,
+            "findings": [
+                {**{name: value for name, value in finding.to_dict().items() if name != "differences"}, "found": numbers(finding)}
+                for finding in result.findings
+            ],
+        }
+        for result in outcome.results
+    ]
+    return {**{name: plain[name] for name in _PUBLISHED}, "experiments": experiments}
 
 
-def verdicts(outcomes: Sequence[Outcome]) -> str:
-    """What is published of each claim, as JSON with a line for each rule."""
-    entries = []
-    for outcome in outcomes:
-        plain = outcome.to_dict()
-        head = json.dumps({name: plain[name] for name in PUBLISHED})
-        rules = [finding for experiment in plain["experiments"] for finding in experiment["findings"]]
-        lines = [json.dumps({name: value for name, value in rule.items() if name != "differences"}) for rule in rules]
-        entries.append(f' "{outcome.name}": {head[:-1]}, "findings": [\n   ' + ",\n   ".join(lines) + "\n ]}")
-    return "{\n" + ",\n".join(entries) + "\n}\n"
+def page(found: Mapping[str, Mapping[str, Any]], pictures: str = "claims") -> str:
+    """The page of all published verdicts, in Markdown; ``pictures`` is the folder of the pictures as the page sees it."""
+    papers = {name: paper_of(claim["paper"]) for name, claim in found.items()}
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in found.values()) for verdict in get_args(Verdict)}
+    return _environment().get_template("page.md").render(claims=found, papers=papers, counts=counts, pictures=pictures)
+
+
+def verdicts(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is published, as JSON with a line for each rule, so that a change shows as what it is."""
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {_lines(claim, 1)}" for name, claim in found.items()) + "\n}\n"
+
+
+def _lines(value: Any, depth: int) -> str:
+    """JSON whose mappings of plain values stand on one line each."""
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(" " * depth + _lines(each, depth + 1) for each in value) + "\n" + " " * (depth - 1) + "]"
+    if isinstance(value, Mapping) and any(isinstance(each, list) for each in value.values()):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_lines(each, depth)}" for name, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 def index() -> str:
@@ -124,14 +141,23 @@ def index() -> str:
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def publish(outcomes: Sequence[Outcome], docs: Path, verdict_file: Path) -> list[Path]:
-    """Write the page, a picture for each claim and the file of verdicts, and take away pictures of claims that are gone."""
+def publish(outcomes: Sequence[Outcome], docs: Path, file: Path, there: Sequence[str]) -> None:
+    """Put outcomes into the file of verdicts and write the page and their pictures; of claims not run, what is published stays.
+
+    Args:
+        outcomes: what was run.
+        docs: the folder of the page ``claims.md``; pictures go to its folder ``claims``.
+        file: the file of verdicts.
+        there: every claim that there is; what is published of any other is taken away.
+    """
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept |= {outcome.name: as_published(outcome) for outcome in outcomes}
+    found = {name: kept[name] for name in sorted(kept) if name in there}
     folder = docs / "claims"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {folder / f"{outcome.name}.svg": picture(outcome) for outcome in outcomes}
-    texts |= {docs / "claims.md": page(outcomes, "claims"), verdict_file: verdicts(outcomes)}
-    for path, text in texts.items():
+    for path, text in {**texts, docs / "claims.md": page(found), file: verdicts(found)}.items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    for stray in set(folder.glob("*.svg")) - set(texts):
-        stray.unlink()
-    return list(texts)
+    for path in folder.glob("*.svg"):
+        if path.stem not in found:
+            path.unlink()

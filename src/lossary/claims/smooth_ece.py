@@ -11,7 +11,7 @@ STEP, ROWS, BINS = 1e-3, 10_000, 10  # with ten bins there is an edge at one hal
 
 def errors(confidence: np.ndarray, correct: np.ndarray) -> dict[str, float]:
     smooth = float(smooth_ece(torch.from_numpy(confidence), torch.from_numpy(correct)))
-    return {"smooth": smooth, "binned": binned_error(confidence, correct, BINS)}
+    return {"smooth_error": smooth, "binned_error": binned_error(confidence, correct, BINS)}
 
 
 def jump(seed: int) -> dict[str, dict[str, float]]:
@@ -23,14 +23,9 @@ def jump(seed: int) -> dict[str, dict[str, float]]:
 
 def calibrated(seed: int) -> dict[str, dict[str, float]]:
     generator = np.random.default_rng(seed)
-    confidence = generator.random(ROWS)
-    exact = errors(confidence, (generator.random(ROWS) < confidence).astype(np.float64))
-    wrong = errors(confidence, (generator.random(ROWS) < confidence**2).astype(np.float64))
-    return {
-        f"{name}, {measure}": {"error": value}
-        for name, one in (("exact", exact), ("wrong", wrong))
-        for measure, value in one.items()
-    }
+    confidence, drawn = generator.random(ROWS), generator.random((2, ROWS))
+    true = errors(confidence, (drawn[0] < confidence).astype(np.float64))
+    return {"calibrated": true, "miscalibrated": errors(confidence, (drawn[1] < confidence**2).astype(np.float64))}
 
 
 CLAIM = Claim(
@@ -41,7 +36,10 @@ CLAIM = Claim(
         Computation(
             title="predictions on both sides of one half",
             function=jump,
-            rules=(lower("change", "smooth", than="binned", times=0.1), higher("change", "binned", than=100 * 2 * STEP)),
+            rules=(
+                lower("change", "smooth_error", than="binned_error", times=0.1),
+                higher("change", "binned_error", than=200 * STEP),
+            ),
             seeds=1,
             description="Half of 10,000 predictions are 0.499 and wrong, half 0.501 and right; then all are 0.501, so that none"
             " moved by more than 0.002. How much does the error change?",
@@ -49,9 +47,9 @@ CLAIM = Claim(
         Computation(
             title="calibrated and other predictions",
             function=calibrated,
-            rules=(lower("error", "exact, smooth", than=0.02), higher("error", "wrong, smooth", than=0.1)),
+            rules=(lower("smooth_error", "calibrated", than=0.02), higher("smooth_error", "miscalibrated", than=0.1)),
             seeds=20,
-            description="10,000 uniform confidences f whose outcomes are 1 with probability f (exact) or f squared (wrong).",
+            description="10,000 uniform confidences f whose outcomes are 1 with probability f (calibrated) or f squared (not).",
         ),
     ),
     seconds=10,

@@ -16,7 +16,7 @@ CLAIM = Claim(
             arms=ARMS,
             rules=(
                 higher("accuracy", "squentropy", than="cross_entropy"),
-                lower("calibration_error", "squentropy", than="cross_entropy"),
+                lower("smooth_calibration_error", "squentropy", than="cross_entropy"),
                 steadier("accuracy", "squentropy", than="cross_entropy"),
             ),
             train=(Few(200),),
