@@ -51,3 +51,13 @@ def test_lies_between_0_and_1() -> None:
             assert 0 <= sample_dice(logits, torch.tensor([0]), smooth=smooth).item() <= 1
     assert sample_dice(torch.tensor([[50.0, 0.0]]), torch.tensor([0])).item() == pytest.approx(0, abs=1e-6)
     assert sample_dice(torch.tensor([[-50.0, 0.0]]), torch.tensor([0]), smooth=0.0).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("smooth", "power"), [(1.0, 2.0), (0.0, 2.0), (0.3, 1.0)])
+def test_a_large_batch_has_the_gradient_of_its_samples(smooth: float, power: float) -> None:
+    logits = torch.randn(20_000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    target = torch.arange(20_000) % 4
+    (gradient,) = torch.autograd.grad(sample_dice(logits, target, smooth=smooth, power=power, reduction="sum"), logits)
+    few = logits.detach()[:8].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(sample_dice(few, target[:8], smooth=smooth, power=power, reduction="sum"), few)
+    torch.testing.assert_close(gradient[:8], expected)
