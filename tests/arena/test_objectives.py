@@ -189,14 +189,14 @@ def test_side_inputs_are_supplied() -> None:
     rows = len(splits[0].train.target)
     runs = [Run(0, 1e-3), Run(0, 1e-2)]
     trainees = [make_trainee("mlp", (13,), 3, 8, 0, Remembering(num_samples=rows), "classification") for _ in runs]
-    trained = train(trainees, splits, runs, Recipe(3, 16))
+    trained = train(trainees, splits, runs, Recipe(5, 16))
     assert trained.why_not_batched == "the objective follows index and progress and the end of epochs"
     seen = trained.state["objective.seen"]
-    assert seen.sum(1).tolist() == [3 * (rows // 16 * 16)] * 2
-    assert seen.max() <= 3
+    assert seen.sum(1).tolist() == [5 * (rows // 16 * 16)] * 2
+    assert seen.max() <= 5
     steps = rows // 16
-    assert trained.state["objective.latest"].tolist() == pytest.approx([(2 + (steps - 1) / steps) / 3] * 2)
-    assert trained.state["objective.epochs"].tolist() == [3, 3]
+    assert trained.state["objective.latest"].tolist() == pytest.approx([(4 + (steps - 1) / steps) / 5] * 2)
+    assert trained.state["objective.epochs"].tolist() == [5, 5]
     result = lossary.compare("wine", objectives=["remembering"], **QUICK)
     assert result.leaderboard[0].mean == result.leaderboard[1].mean  # as it is cross-entropy after all
 
@@ -215,7 +215,7 @@ def test_runs_whose_objectives_differ_are_not_one_program() -> None:
     splits = make_splits_of("wine", (0,))
     runs = [Run(0, 1e-3), Run(0, 1e-2)]
     trainees = [make_trainee("mlp", (13,), 3, 8, 0, lossary.create("focal", gamma=gamma), "classification") for gamma in (1.0, 5.0)]
-    trained = train(trainees, splits, runs, Recipe(2, 16))
+    trained = train(trainees, splits, runs, Recipe(9, 16))
     assert "different hyper-parameters" in trained.why_not_batched
 
 

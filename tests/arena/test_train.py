@@ -134,6 +134,14 @@ class Normalised(nn.Module):
         return value
 
 
+def test_what_is_done_sooner_than_recorded_is_not_recorded() -> None:
+    splits = make_splits(load("wine"), (0,), 0.2, 0.2)
+    for runs, epochs, batched in ((2, 3, False), (2, 4, True), (1, 90, False), (5, 1, True)):
+        trainees = [make_trainee("mlp", (13,), 3, 8, 0, lossary.create("focal"), "classification") for _ in range(runs)]
+        trained = train(trainees, splits, [Run(0, 1e-3)] * runs, Recipe(epochs, 16))  # six steps an epoch
+        assert (trained.batched, trained.why_not_batched) == (batched, "")
+
+
 def test_running_statistics_are_kept_for_each_run() -> None:
     splits = make_splits(load("wine"), (0, 1), 0.2, 0.2)
     trainees = [Trainee(Normalised(), lossary.create("focal"), "classification", 3) for _ in RUNS]
@@ -198,7 +206,7 @@ def test_a_small_network_for_images_is_batched_too() -> None:
         trainees = [
             make_trainee("cnn", (1, 8, 8), 3, 8, run.split, lossary.create("squentropy"), "classification").double() for run in RUNS
         ]
-        results.append(train(trainees, splits, RUNS, Recipe(2, 16), batched=batched))
+        results.append(train(trainees, splits, RUNS, Recipe(4, 16), batched=batched))
     assert results[0].batched, results[0].why_not_batched
     for name, value in results[1].state.items():
         torch.testing.assert_close(results[0].state[name], value, rtol=1e-7, atol=1e-9)

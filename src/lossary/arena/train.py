@@ -28,6 +28,7 @@ Array = NDArray[Any]
 Progress = Callable[[int], None]
 Predict = Callable[[str], Tensor]
 Judge = Callable[[Predict], Array]
+RECORDING = 24  # how many steps of the ordinary loop take as long as recording one
 CHECKPOINTS = 12  # how often validation looks at a run that is not to be stopped early
 
 
@@ -163,9 +164,10 @@ def train(
         progress: called with the number of finished epochs.
         batched: False asks for the ordinary loop.
     """
-    why = ""  # asked for, or one run alone, which recording would only delay
+    why = ""  # asked for, or so little to do that recording would only delay it
     stack: _Program | _Loop
-    batched = batched and len(runs) > 1
+    steps = len(splits[0].train.target) // recipe.batch_size * recipe.epochs
+    batched = batched and (len(runs) - 1) * steps >= RECORDING
     wanted = [*trainees[0].objective.requires, *(["the end of epochs"] if hasattr(trainees[0].objective, "epoch_end") else [])]
     if batched and wanted:
         batched, why = False, f"the objective follows {' and '.join(wanted)}"
