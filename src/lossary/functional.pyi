@@ -12,9 +12,12 @@ from lossary.losses.classification.dataset_equity import dataset_equity as datas
 from lossary.losses.classification.dual_focal import dual_focal as dual_focal
 from lossary.losses.classification.fairness_regularized import fairness_regularized as fairness_regularized
 from lossary.losses.classification.focal import focal as focal
+from lossary.losses.classification.harmonic import harmonic as harmonic
+from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
+from lossary.losses.classification.smooth_adversarial_comp_sum import smooth_adversarial_comp_sum as smooth_adversarial_comp_sum
 from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
