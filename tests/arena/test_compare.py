@@ -138,7 +138,7 @@ def test_a_run_that_diverges_is_said_and_never_chosen() -> None:
         (
             {"objectives": ["huber"]},
             InvalidValueError,
-            "a multiclass task takes objectives of the family classification or classifiers, this one is regression",
+            "a multiclass task takes objectives of the family classification, this one is regression",
         ),
         ({"objectives": ["cross_entropy"]}, InvalidValueError, "needs an objective beside the baseline cross_entropy"),
         ({"objectives": ["focal", "focal"]}, InvalidValueError, "objectives must differ"),

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lossary._objective import Objective
 from lossary._registry import suggestion
-from lossary.arena.tasks import SOFTMAX
 from lossary.errors import InvalidTypeError, UnknownNameError
 
 Shape = tuple[int, ...]
@@ -112,7 +111,7 @@ class Trainee(nn.Module):
     def __init__(self, model: nn.Module, objective: Objective, family: str, outputs: int):
         super().__init__()
         self.model, self.objective, self.family = model, objective, family
-        self.squeezed = outputs == 1 and family not in SOFTMAX and objective.consumes == "logits"
+        self.squeezed = outputs == 1 and family != "classification" and objective.consumes == "logits"
 
     def forward(self, features: Tensor, target: Tensor | None = None, index: Tensor | None = None, progress: float = 0.0) -> Tensor:
         """``index``, the rows' places, and ``progress``, how much of the training is done, are for objectives that ask for them."""

@@ -17,7 +17,7 @@ from lossary.arena._memory import PeakMemory
 from lossary.arena.models import Trainee, make_trainee
 from lossary.arena.protocol import Protocol
 from lossary.arena.splits import Split
-from lossary.arena.tasks import SOFTMAX, Candidate, Metric, Task, build, outputs
+from lossary.arena.tasks import Candidate, Metric, Task, build, outputs
 from lossary.arena.train import Predict, Run, Trained, batch_order, train
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ def as_scores(predictions: Tensor, task: Task, family: str, split: Split) -> Arr
     values = predictions.double().numpy()
     if task.kind == "regression":
         return np.asarray(values * split.scale + split.center)
-    return np.stack([1 - values, values], axis=1) if task.kind == "binary" and family not in SOFTMAX else values
+    return np.stack([1 - values, values], axis=1) if task.kind == "binary" and family == "multilabel" else values
 
 
 def run_unit(
@@ -155,7 +155,7 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
 def _build(candidate: Candidate, own: Mapping[str, float], task: Task, split: Split, width: int) -> Objective:
     """The objective as it is made for one training part."""
     target, classes = split.train.target, outputs(candidate.spec.family, task)
-    by_number = candidate.spec.family in SOFTMAX and target.ndim == 1
+    by_number = candidate.spec.family == "classification" and target.ndim == 1
     counts = torch.bincount(target, minlength=classes) if by_number else target.sum(0).reshape(-1)
     return build(
         candidate, own, {"num_classes": classes, "embedding_dim": width, "num_samples": len(target), "class_counts": counts}

@@ -199,10 +199,9 @@ class Candidate:
 
 
 # The families of the calling convention that can answer each kind of task: with how many outputs is decided in `outputs`.
-SOFTMAX = ("classification", "classifiers")  # one output for each class, and class numbers as targets
 FAMILIES: Mapping[Kind, tuple[str, ...]] = {
-    "binary": ("multilabel", *SOFTMAX),
-    "multiclass": SOFTMAX,
+    "binary": ("multilabel", "classification"),
+    "multiclass": ("classification",),
     "multilabel": ("multilabel",),
     "regression": ("regression",),
 }
@@ -263,8 +262,7 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
     """Refuse, before any training, what cannot take part."""
     found = candidate.spec
     if found.family not in FAMILIES[task.kind]:
-        *others, last = FAMILIES[task.kind]
-        allowed = f"{', '.join(others)} or {last}" if others else last
+        allowed = " or ".join(FAMILIES[task.kind])
         raise InvalidValueError(
             f"{candidate.objective}: a {task.kind} task takes objectives of the family {allowed}, this one is {found.family}"
         )
@@ -284,4 +282,4 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
 
 def outputs(family: str, task: Task) -> int:
     """How many outputs the model needs for a family: a softmax one for each class, yes-or-no objectives one for each label."""
-    return task.num_classes if family in SOFTMAX or task.kind == "multilabel" else 1
+    return task.num_classes if family == "classification" or task.kind == "multilabel" else 1
