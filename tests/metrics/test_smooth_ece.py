@@ -225,3 +225,18 @@ def test_the_diagram_shows_curve_band_and_density() -> None:
 def test_mistakes_about_the_band_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         reliability_curve(torch.rand(4), torch.ones(4), **options)  # type: ignore[arg-type]
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    assert smooth_ece(torch.tensor([0.5, math.nan]), torch.ones(2)).isnan()
+
+
+@pytest.mark.parametrize("power", [0.1, 1.0, 3.0, 30.0])
+@pytest.mark.parametrize("samples", [1, 2, 30, 3000])
+def test_the_width_that_is_found_is_its_own_error(power: float, samples: int) -> None:
+    generator = torch.Generator().manual_seed(samples)
+    f = torch.rand(samples, generator=generator, dtype=torch.float64) ** power
+    y = (torch.rand(samples, generator=generator) < 0.5).double()
+    found = float(smooth_ece(f, y))
+    assert float(smooth_ece(f, y, max(found, 1e-9))) == pytest.approx(found, abs=1e-6)
+    assert reliability_curve(f, y, level=None).bandwidth == pytest.approx(found, abs=1e-6)

@@ -66,7 +66,7 @@ def private_aggregate(
         generator = torch.Generator(means.device)
         generator.seed()
     # the difference of two exponential variables is a Laplace variable
-    one, other = (torch.empty_like(means, dtype=torch.float64).exponential_(generator=generator) for _ in range(2))
+    one, other = (torch.empty_like(means).exponential_(generator=generator) for _ in range(2))
     scale = torch.where(sizes > 0, 2 * bound / (sizes.clamp_min(1) * epsilon), torch.zeros_like(means))
     return (means + scale * (one - other)).to(means.dtype)
 

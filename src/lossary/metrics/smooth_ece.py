@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 CELLS = 4096  # of the grid on [0, 1]; a width below one cell cannot be told from one cell
 SHOWN = 16  # every so many grid points one is returned in a reliability curve
-HALVINGS = 20  # of the interval that holds the self-consistent width
+TOLERANCE = 1e-7  # of the self-consistent width
+MOST_STEPS = 40  # towards it; about eight are taken, unless single precision cannot meet the tolerance
 
 
 class ReliabilityCurve(NamedTuple):
@@ -249,12 +250,26 @@ def _smoothed(spectrum: Tensor, width: float) -> Tensor:
 
 
 def _consistent_width(spectrum: Tensor) -> float:
-    """The width that equals the error at that width: the error falls with the width, so there is one, and halving finds it."""
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if _smoothed(spectrum, middle).abs().sum() < middle:
-            high = middle
+    """The width that equals the error at that width: the error falls with the width, so there is one. False position finds it."""
+
+    def excess(width: float) -> float:
+        return float(_smoothed(spectrum, width).abs().sum()) - width
+
+    above = excess(0.0)
+    if not TOLERANCE < above < math.inf:
+        return 0.0
+    low, high = 0.0, above  # no width has a larger error than none at all
+    width, left = high, excess(high)
+    below, latest = left, -1
+    for _ in range(MOST_STEPS):
+        if abs(left) < TOLERANCE:  # the excess falls faster than the width rises, so the width is at least as near
+            break
+        width = (low * below - high * above) / (below - above)
+        left = excess(width)
+        if left > 0:
+            below = below / 2 if latest > 0 else below  # an end that stays twice counts for less (Illinois)
+            low, above, latest = width, left, 1
         else:
-            low = middle
-    return high
+            above = above / 2 if latest < 0 else above
+            high, below, latest = width, left, -1
+    return width
