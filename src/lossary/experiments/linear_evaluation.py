@@ -11,6 +11,7 @@ from lossary._checks import check_class_inputs
 from lossary._domains import NonNegative, Positive, PositiveCount, checked
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
+from lossary.losses.classification.naive_bayes import NaiveBayesLoss
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,12 @@ def linear_evaluation(
     return LinearEvaluation(tuple(sizes), errors[0], errors[1])
 
 
+@torch.no_grad()
 def _naive_bayes(x: Tensor, y: Tensor, classes: Tensor, test: Tensor, smoothing: float) -> Tensor:
-    """The best class of each test sample under one Gaussian for each class with a variance shared by all."""
-    member = (y[:, None] == classes).double()  # (N, C)
-    counts = member.sum(0)
-    means = member.T @ x / counts[:, None]
-    variance = (x - member @ means).square().mean(0)
-    spread = variance.max()
-    if spread == 0:  # one sample of each class: nothing is known of the variance but that the features share it
-        variance, spread = torch.ones_like(variance), variance.new_tensor(1.0)
-    variance = variance + smoothing * spread
-    precision = 1 / variance.clamp_min(torch.finfo(torch.float64).tiny)
-    logits = counts.log() + test @ (means * precision).T - 0.5 * (means.square() * precision).sum(1)
-    return logits.argmax(1)
+    """The likeliest class of each test sample, by its place in ``classes``."""
+    model = NaiveBayesLoss(num_classes=len(classes), embedding_dim=x.shape[1], eps=smoothing).double()
+    model.fit(x, torch.searchsorted(classes, y))
+    return model.logits(test).argmax(1)
 
 
 def _logistic_error(x: Tensor, y: Tensor, test: Tensor, test_target: Tensor, inverse_regularization: float) -> float:
