@@ -111,3 +111,18 @@ def test_draws_follow_the_generator_and_leave_the_global_state_alone() -> None:
 def test_noise_has_to_fit() -> None:
     with pytest.raises(InvalidValueError, match=r"black_box_quadratic: noise must have shape \(1, 4\), got \(1, 3\)"):
         black_box_quadratic(torch.zeros(1, 3), torch.tensor([0]), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_the_gradient_of_double_precision(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rounded, target = (3 * torch.randn(50, 6, generator=generator)).to(dtype), torch.randint(6, (50,), generator=generator)
+    noise = torch.rand(50, 4, generator=generator)
+    values, gradients = [], []
+    for logits in (rounded, rounded.double()):
+        leaf = logits.clone().requires_grad_()
+        loss = black_box_quadratic(leaf, target, noise, reduction="none")
+        values.append(loss.double())
+        gradients.append(torch.autograd.grad(loss.sum(), leaf)[0].double())
+    torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=torch.finfo(dtype).eps, atol=1e-6)

@@ -113,3 +113,22 @@ def test_noise_has_to_fit() -> None:
     logits, target, noise = batch()
     with pytest.raises(InvalidValueError, match=r"ensloss: noise must have shape \(40,\), got \(39,\)"):
         ensloss(logits, target, noise[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_the_slopes_of_double_precision(dtype: torch.dtype) -> None:
+    logits, target, noise = batch()
+    rounded = (5 * logits).to(dtype)
+    assert len(rounded.unique()) > 30
+    half, double = (gradient_of(given, target, noise.float(), 0.0) for given in (rounded, rounded.double()))
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.double(), double, rtol=torch.finfo(dtype).eps, atol=0)
+    assert ensloss(rounded, target, noise.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [100.0, 1e4])
+def test_a_sample_that_is_utterly_wrong_is_pulled_as_hard_as_any(size: float) -> None:
+    logits = torch.tensor([-size, -0.1, size], dtype=torch.float16)
+    gradient = gradient_of(logits, torch.ones(3, dtype=torch.int64), torch.tensor([0.1, -2.0, -3.0]), 0.0)
+    assert gradient[0].item() == pytest.approx(-1)
+    assert -1 / size - 1e-5 < gradient[2].item() < 0
