@@ -10,6 +10,7 @@ from lossary.losses.classification.dual_focal import DualFocalLoss as DualFocalL
 from lossary.losses.classification.fairness_regularized import FairnessRegularizedLoss as FairnessRegularizedLoss
 from lossary.losses.classification.focal import FocalLoss as FocalLoss
 from lossary.losses.classification.harmonic import HarmonicLoss as HarmonicLoss
+from lossary.losses.classification.legendretron import LegendreTronLoss as LegendreTronLoss
 from lossary.losses.classification.naive_bayes import NaiveBayesLoss as NaiveBayesLoss
 from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
 from lossary.losses.classification.sample_dice import SampleDiceLoss as SampleDiceLoss
