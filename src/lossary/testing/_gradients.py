@@ -298,7 +298,7 @@ def _own_derivatives(loss: nn.Module, own: dict[str, nn.Parameter], batch: Batch
             ends = []
             with torch.no_grad():
                 for sign in (1, -2, 1):  # up, down, and back
-                    own[name] += sign * step * direction
+                    own[name].add_(direction, alpha=sign * step)
                     ends.append(float(loss(*batch[:2], **batch.sides)))
             numerical, analytic = (ends[0] - ends[1]) / (2 * step), float((gradient * direction).sum())
             if not abs(numerical - analytic) <= 1e-4 * max(1.0, abs(numerical), abs(analytic)):

@@ -101,7 +101,9 @@ class Subject:
         loss = self.make(**parameters) if positional else None
         held = [batch.sides[name] if name in batch.sides else getattr(loss, name) for name in positional]
         with seeded():
-            value = function(batch.output, batch.target, *held, **{name: v for name, v in given.items() if name in taken})
+            value: Tensor | tuple[Tensor, ...] = function(
+                batch.output, batch.target, *held, **{name: v for name, v in given.items() if name in taken}
+            )
         return value[0] if isinstance(value, tuple) else value  # a function that remembers returns its memory as well
 
     def takes(self, keyword: str) -> bool:

@@ -40,7 +40,7 @@ def test_equals_the_bag_level_for_bags_of_one_and_for_constant_predictions(base:
     target = torch.rand(7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     constant = torch.tensor([0.4, -1.0, 2.0, 0.1], dtype=torch.float64)[BAG]
     for prediction, means, bag in ((Z, target, alone), (constant, TARGET, BAG)):
-        values = [loss(prediction, means, bag, base=base) for loss in (bag_level, instance_level)]  # type: ignore[operator]
+        values = [loss(prediction, means, bag, base=base) for loss in (bag_level, instance_level)]  # type: ignore[arg-type]
         torch.testing.assert_close(values[0], values[1])
 
 
@@ -51,7 +51,7 @@ def minimiser(loss: Callable[..., Tensor], x: Tensor, means: Tensor, bag: Tensor
         return loss(x @ w, means, bag)
 
     zero = torch.zeros(x.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(jacrev(grad(value))(zero), -grad(value)(zero))
+    return torch.as_tensor(torch.linalg.solve(jacrev(grad(value))(zero), -grad(value)(zero)))
 
 
 def errors(strength: float) -> tuple[float, float]:

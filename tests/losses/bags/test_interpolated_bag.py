@@ -24,7 +24,7 @@ def test_squared_is_the_bag_level_and_a_share_of_the_variance_within_bags() -> N
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_bce_lies_on_the_line_between_its_ends(rho: float, reduction: str) -> None:
-    ends = [loss(Z, TARGET, BAG, base="bce", reduction=reduction) for loss in (bag_level, instance_level)]  # type: ignore[operator]
+    ends = [loss(Z, TARGET, BAG, base="bce", reduction=reduction) for loss in (bag_level, instance_level)]  # type: ignore[arg-type]
     value = interpolated_bag(Z, TARGET, BAG, rho=rho, base="bce", reduction=reduction)  # type: ignore[arg-type]
     torch.testing.assert_close(value, (1 - rho) * ends[0] + rho * ends[1])
     assert ends[0] < ends[1]  # Jensen: a mean of predictions costs less than the mean of their costs

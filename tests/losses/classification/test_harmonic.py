@@ -114,7 +114,7 @@ def test_centres_come_to_look_like_their_class() -> None:
     ],
 )
 def test_bad_input_is_one_sentence(embedding: Tensor, given: dict[str, Tensor], message: str) -> None:
-    loss = HarmonicLoss(num_classes=3, embedding_dim=4, **given)
+    loss = HarmonicLoss(num_classes=3, embedding_dim=4, **given)  # type: ignore[arg-type]
     with pytest.raises(LossaryError, match=f"^harmonic: {message}"):
         loss(embedding, torch.tensor([0, 1]))
     if not given:

@@ -65,7 +65,7 @@ def test_a_map_is_the_gradient_of_the_convex_network(depth: int, hidden_dim: int
 def test_the_jacobian_is_symmetric_with_eigenvalues_above_a_bound() -> None:
     for seed in range(3):
         f = block(seed)
-        jacobians = vmap(jacrev(lambda x, f=f: f(x.unsqueeze(0))[0]))(points(20))  # type: ignore[misc]
+        jacobians = vmap(jacrev(lambda x, f=f: f(x.unsqueeze(0))[0]))(points(20))
         torch.testing.assert_close(jacobians, jacobians.mT)
         assert torch.linalg.eigvalsh(jacobians).min() > softplus(f.w0) - 1e-12
 
@@ -110,7 +110,7 @@ def test_the_first_batch_in_training_sets_the_scales_once() -> None:
     x = logits[:, :-1] - logits[:, -1:]
     v = softplus(x @ first.first.weight.T + first.first.bias)
     positive, skip = first.positive[0], first.skip[0]
-    sums = v @ softplus(positive.weight).T / 4 + positive.bias / 4 + x @ skip.weight.T  # type: ignore[operator, arg-type, union-attr]
+    sums = v @ softplus(positive.weight).T / 4 + positive.bias / 4 + x @ skip.weight.T  # type: ignore[operator, arg-type]
     normal = (sums + first.shift[0]) * (first.log_scale[0].exp() + 1e-3)
     torch.testing.assert_close(normal.mean(0).detach(), torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(normal.std(0, correction=0).detach(), torch.ones(2, dtype=torch.float64))
@@ -134,7 +134,7 @@ def test_the_bias_of_a_positive_layer_is_divided_by_its_width() -> None:
     x = points(1)
     with torch.no_grad():
         value = f(x)
-        f.positive[0].bias += 4.0  # type: ignore[operator]
+        f.positive[0].bias.add_(4.0)  # type: ignore[operator]
         f.shift[0] -= 1.0  # takes it back: the width is 4
     torch.testing.assert_close(f(x), value)
 

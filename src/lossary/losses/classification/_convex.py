@@ -1,7 +1,7 @@
 """An invertible map with a symmetric positive Jacobian: the gradient of a strongly convex network, in closed form."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class ConvexGradient(nn.Module):
         starting = self.training and not self.is_ready and x.shape[0] > 1
         d = x.dtype
         before = linear(x, self.first.weight.to(d), self.first.bias.to(d))
-        v, slopes, layers = softplus(before), [before.sigmoid()], list(zip(self.positive, self.skip, self.augment, strict=True))
+        v, slopes, layers = softplus(before), [before.sigmoid()], self._layers()
         for i, (positive, skip, augment) in enumerate(layers):
             weight, width = softplus(positive.weight.to(d)), positive.weight.shape[1]
             sums = linear(v, weight, positive.bias.to(d)) / width + linear(x, skip.weight.to(d))
@@ -71,6 +71,9 @@ class ConvexGradient(nn.Module):
             to_v = to_sums @ softplus(positive.weight.to(d)) / positive.weight.shape[1]
         to_x = to_x + (to_v * slopes[0]) @ self.first.weight.to(d)
         return softplus(self.w1.to(d)) * to_x + softplus(self.w0.to(d)) * x
+
+    def _layers(self) -> list[tuple[nn.Linear, nn.Linear, nn.Linear]]:
+        return cast("list[tuple[nn.Linear, nn.Linear, nn.Linear]]", list(zip(self.positive, self.skip, self.augment, strict=True)))
 
     @torch.no_grad()
     def _start(self, sums: Tensor, log_scale: Tensor, shift: Tensor | None) -> None:

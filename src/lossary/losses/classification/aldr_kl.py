@@ -1,7 +1,7 @@
 """ALDR-KL: a loss that is robust over labels, with a temperature of its own for each sample."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ class AldrKlLoss(Objective):
         self.register_buffer("sample_temperature", torch.full((num_samples,), float(temperature)))
 
     def forward(self, logits: Tensor, target: Tensor, index: Tensor) -> Tensor:
-        parameters = self.hyperparameters()
+        parameters: dict[str, Any] = self.hyperparameters()
         del parameters["num_samples"]
         loss, new = aldr_kl(logits, target, index, self.sample_temperature, **parameters)
         if self.training:
