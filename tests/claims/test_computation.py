@@ -87,7 +87,9 @@ def test_seeds_have_to_give_the_same_arms() -> None:
 @pytest.fixture
 def module(tmp_path: Path) -> Iterator[ModuleType]:
     path = tmp_path / "written_claim.py"
-    path.write_text('from lossary import create\n\ndef f(seed):\n    return create("focal")\n')
+    path.write_text(
+        'import lossary\nfrom lossary import create\n\ndef f(seed):\n    return create("focal"), lossary.metrics.smooth_ece\n'
+    )
     found = importlib.util.spec_from_file_location("written_claim", path)
     assert found is not None
     assert found.loader is not None
@@ -101,7 +103,8 @@ def module(tmp_path: Path) -> Iterator[ModuleType]:
 def test_the_code_is_what_a_computation_uses_and_nothing_else(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, str] = {}
     code._collect("written_claim", found)
-    assert {"written_claim", "lossary.losses.classification.focal", "lossary._objective", "lossary._registry"} <= set(found)
+    used = {"losses.classification.focal", "metrics.smooth_ece", "_objective", "_registry"}
+    assert {"written_claim", *(f"lossary.{name}" for name in used)} <= set(found)
     assert not [name for name in found if "squentropy" in name or name.startswith(("lossary.catalogue", "lossary.claims"))]
     before = code.code_of(module.f)
     monkeypatch.setattr(code, "_read", _edited("lossary.losses.classification.squentropy"))

@@ -48,29 +48,29 @@ def _collect(name: str, found: dict[str, str]) -> None:
 @functools.cache
 def _read(name: str) -> tuple[str, tuple[str, ...]]:
     """The source of a module and the modules of Lossary that it uses."""
-    module = sys.modules.get(name) or importlib.import_module(name)
-    text = inspect.getsource(module)
-    used: list[str] = []
+    text = inspect.getsource(importlib.import_module(name))
+    nodes = list(ast.walk(ast.parse(text)))
     registered = specs()
-    for node in ast.walk(ast.parse(text)):
+    found: list[Any] = []
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lossary"):
-            used += [_home(str(node.module), alias.name) for alias in node.names]
+            package = importlib.import_module(str(node.module))
+            found += [package, *(getattr(package, alias.name, None) for alias in node.names)]
         elif isinstance(node, ast.Import):
-            used += [alias.name for alias in node.names if alias.name.startswith("lossary.")]
+            found += [importlib.import_module(alias.name) for alias in node.names if alias.name.startswith("lossary")]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.partition("(")[0] in registered:
-            used.append(registered[node.value.partition("(")[0]].cls.__module__)
-        elif isinstance(node, ast.Attribute) and node.attr in registered:  # lossary.functional.focal
-            used.append(registered[node.attr].cls.__module__)
-    return text, tuple(dict.fromkeys(other for other in used if _has_source(other)))
+            found.append(registered[node.value.partition("(")[0]].cls)
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    for value in found:  # which grows: lossary.optim.SignSGD is an attribute of an attribute
+        if inspect.ismodule(value):
+            found += [inner for inner in (getattr(value, each, None) for each in attributes) if _home(inner) and inner not in found]
+    return text, tuple(dict.fromkeys(home for home in map(_home, found) if _has_source(home)))
 
 
-def _home(module: str, name: str) -> str:
-    """The module in which an imported name is written, which need not be the one that it is imported from."""
-    value = getattr(importlib.import_module(module), name, None)
-    if inspect.ismodule(value):
-        return str(value.__name__)
-    home = getattr(value, "__module__", None)
-    return home if isinstance(home, str) and home.startswith("lossary") else module
+def _home(value: object) -> str:
+    """The module of Lossary in which something is written, which need not be the one that it was imported from."""
+    home = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+    return home if isinstance(home, str) and home.split(".")[0] == "lossary" else ""
 
 
 def _has_source(name: str) -> bool:
