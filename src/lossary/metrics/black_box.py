@@ -83,7 +83,7 @@ def black_box_cross_entropy(model_samples: Samples, target_samples: Samples, rat
 
     .. math::
         \frac1m \sum_j \sum_{k=1}^{M_j} \frac{M_j (M_j - 1) \cdots (M_j - k + 1)}{k \, \lambda^k}, \qquad
-        M_j = \#\{i : X_i \ne Y_j\}, \qquad n \sim \mathrm{Poisson}(\lambda)
+        M_j = \sum_i [X_i \ne Y_j], \qquad n \sim \mathrm{Poisson}(\lambda)
 
     The number n of model samples has to be drawn from a Poisson distribution (``torch.poisson``), with none at all if it says so;
     no fixed number would do. As M is then Poisson with mean (1 - p) lambda, its falling powers have means ((1 - p) lambda)^k, and
