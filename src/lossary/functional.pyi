@@ -13,6 +13,7 @@ from lossary.losses.classification.dual_focal import dual_focal as dual_focal
 from lossary.losses.classification.fairness_regularized import fairness_regularized as fairness_regularized
 from lossary.losses.classification.focal import focal as focal
 from lossary.losses.classification.harmonic import harmonic as harmonic
+from lossary.losses.classification.legendretron import legendretron as legendretron
 from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
