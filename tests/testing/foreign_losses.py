@@ -63,3 +63,39 @@ def squared(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tens
 
 
 instance = nn.BCEWithLogitsLoss(reduction="sum")
+
+
+class Grouped(nn.Module):
+    """Wants the group of each sample, and says so in its signature only."""
+
+    def forward(self, logits: Tensor, target: Tensor, group: Tensor) -> Tensor:
+        if group.shape != target.shape:
+            raise ValueError(f"group must have shape {tuple(target.shape)}, got {tuple(group.shape)}")
+        each = nn.functional.cross_entropy(logits, target, reduction="none")
+        return torch.stack([each[group == g].mean() for g in range(3) if bool((group == g).any())]).max()
+
+
+class Centres(nn.Module):
+    """A classifier with its own weights."""
+
+    def __init__(self, num_classes: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(num_classes, embedding_dim))
+
+    def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
+        distances = (embedding.unsqueeze(1) - self.centres).square().sum(2)
+        return nn.functional.cross_entropy(-distances, target)
+
+
+def by_rows(logits: Tensor, target: Tensor) -> Tensor:
+    """The labels that matter against all of them."""
+    positive = target > 0
+    each = -(logits.log_softmax(1) * positive).sum(1)
+    return each.sum() / positive.any(1).sum().clamp_min(1)
+
+
+def by_bags(prediction: Tensor, target: Tensor, bag: Tensor) -> Tensor:
+    """The sum of each bag's squared error."""
+    total = torch.zeros_like(target).index_add(0, bag, prediction.to(target.dtype))
+    size = torch.zeros_like(target).index_add(0, bag, torch.ones_like(target)[bag])
+    return ((total - size * target) / size.clamp_min(1)).square().sum()

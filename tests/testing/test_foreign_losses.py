@@ -1,6 +1,7 @@
 """Losses that are not registered: how a subject is made of them, and what the suite says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,10 @@ def test_an_honest_loss_passes_everything_that_applies() -> None:
         (f"{HERE}:HonestLoss", "classification"),
         ("torch.nn:L1Loss", "regression"),
         ("focal", "classification"),
+        (foreign_losses.Grouped, "classification"),
+        (foreign_losses.Centres, "classification"),
+        (foreign_losses.by_rows, "label_ranking"),
+        (foreign_losses.by_bags, "bags"),
     ],
 )
 def test_the_family_is_told_from_behaviour(loss: object, family: str) -> None:
@@ -59,6 +64,30 @@ def test_what_a_loss_supports_is_read_from_its_signature_and_behaviour() -> None
     own = subject_of(foreign_losses.HonestLoss)
     assert not own.takes("label_smoothing")
     assert not own.soft_targets
+
+
+def test_what_a_loss_cannot_do_without_is_made_up() -> None:
+    card = check_objective(foreign_losses.Grouped, only=["permutation_of_the_batch", "side_inputs", "gradcheck_float64"])
+    assert [result.status for result in card.results] == ["passed", "passed", "failed"], card
+    assert "group that is no tensor: AttributeError" in card.failures[0].detail
+    subject = subject_of(foreign_losses.Centres)
+    assert subject.required == {"num_classes": 5, "embedding_dim": 4}
+    first, second, other = subject.make(), subject.make(), replace(subject, seed=1).make()
+    assert torch.equal(first.state_dict()["centres"], second.state_dict()["centres"])
+    assert not torch.equal(first.state_dict()["centres"], other.state_dict()["centres"])
+    card = check_objective(foreign_losses.Centres, only=["own_parameters", "permutation_of_the_batch", "state_dict_round_trip"])
+    assert card.counts["passed"] == 3, card
+    given = subject_of(foreign_losses.Centres, parameters={"num_classes": 7, "embedding_dim": 2})
+    assert given.batch(3).output.shape == (3, 2)
+    assert given.inputs.classes == 7
+
+
+def test_rows_and_bags_are_checked_as_such() -> None:
+    checks = ["ignored_is_absent", "permutation_of_the_batch", "gradcheck_float64", "empty_batch", "useful_gradient"]
+    assert check_objective(foreign_losses.by_rows, only=checks).counts["passed"] == 5
+    assert check_objective(foreign_losses.by_bags, only=checks).counts["passed"] == 5
+    apart = ["accumulation_over_micro_batches", "duplicated_batch", "distributed_data_parallel"]
+    assert check_objective(foreign_losses.by_bags, only=apart).counts["not applicable"] == 3
 
 
 def test_an_instance_is_rebuilt_with_what_it_holds() -> None:

@@ -201,8 +201,9 @@ def _detected(
         ) from error
     if not isinstance(loss, nn.Module):
         raise InvalidTypeError(f"{name} must give a torch.nn.Module, got {type(loss).__name__}")
+    sizes = {name: getattr(loss, name) for name in ("num_classes", "embedding_dim") if isinstance(getattr(loss, name, None), int)}
     for candidate in (family,) if family is not None else FAMILIES:
-        inputs, _ = _inputs(candidate, {**made, **given}, ())
+        inputs, _ = _inputs(candidate, {**sizes, **made, **given}, ())
         if family is not None or _fits(loss, inputs):
             return Subject(
                 name=name,

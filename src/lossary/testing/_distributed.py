@@ -27,6 +27,8 @@ def distributed_data_parallel(subject: Subject) -> str:
     """DistributedDataParallel on two processes gives the gradient of one process, as far as the spec declares."""
     if not torch.distributed.is_available():
         raise NotApplicable("this build of torch has no torch.distributed")
+    if not subject.decomposable:
+        subject.need_spec("a loss of bags depends on how they are divided")
     loss = subject.make()
     if any(True for _ in loss.parameters()):
         loss.double()  # like the layer before it, so that gradients can be told apart

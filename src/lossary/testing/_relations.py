@@ -77,6 +77,7 @@ def reductions_agree(subject: Subject) -> str:
     """``none`` has a value for each item, ``sum`` adds them up, and ``mean`` divides by what the rule for means says."""
     subject.need("reduction")
     if not subject.decomposable:
+        subject.need_spec("a loss of bags may reduce as it likes")
         output, target = subject.inputs.output(6), subject.inputs.target(6)
         try:
             call(subject.make(reduction="none"), output, target)

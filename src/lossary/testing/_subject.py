@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def decomposable(self) -> bool:
-        return self.spec is None or self.spec.decomposable
+        return self.family != "bags" if self.spec is None else self.spec.decomposable
 
     @property
     def stochastic(self) -> bool:
