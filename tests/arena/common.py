@@ -1,8 +1,11 @@
 """What several tests of comparisons say."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lossary.arena import Comparison
+from lossary.arena.splits import Part, Split
 
 
 def same(one: Comparison, other: Comparison) -> None:
@@ -14,3 +17,13 @@ def same(one: Comparison, other: Comparison) -> None:
         for name, values in a.test.items():
             np.testing.assert_array_equal(values, b.test[name])
     assert one.answer.sentence == other.answer.sentence
+
+
+def double(split: Split) -> Split:
+    """In double precision, where rounding cannot hide a difference in the maths."""
+
+    def part(single: Part) -> Part:
+        target = single.target.double() if single.target.is_floating_point() else single.target
+        return Part(single.features.double(), target, single.truth)
+
+    return replace(split, train=part(split.train), validation=part(split.validation), test=part(split.test))

@@ -1,21 +1,23 @@
 """What an objective may ask of a comparison: facts about the data, embeddings, side inputs, its own weights, one batch size."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.arena.common import double
 from torch import Tensor, nn
 
 import lossary
-from lossary.arena import from_arrays, load
+from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_model, make_trainee, without_head
 from lossary.arena.protocol import make_protocol
 from lossary.arena.run import _build, run_unit
 from lossary.arena.splits import make_splits
 from lossary.arena.tasks import Candidate
-from lossary.arena.train import Recipe, Run, train
+from lossary.arena.train import Recipe, Run, stacked_features, train
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}
@@ -278,19 +280,49 @@ def test_preparing_a_comparison_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def labels() -> Data:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(120, 4))
+    return from_arrays("labels", features, (features[:, :3] + generator.normal(0, 0.5, (120, 3)) > 0.5).astype(float))
+
+
 REAL = ["harmonic", "naive_bayes", "legendretron", "aldr_kl", "ldam_multilabel"]
 
 
 @pytest.mark.parametrize("name", [name for name in REAL if name in lossary.list_objectives()])
 def test_registered_objectives_with_wants_can_be_compared(name: str) -> None:
-    if lossary.specs()[name].family == "multilabel":
-        generator = np.random.default_rng(0)
-        features = generator.normal(size=(120, 4))
-        data = from_arrays("labels", features, (features[:, :3] > 0.5).astype(float))
-    else:
-        data = load("wine")
+    data = labels() if lossary.specs()[name].family == "multilabel" else load("wine")
     result = lossary.compare(data, objectives=[name], **{**QUICK, "epochs": 6})
     row = next(row for row in result.leaderboard if row.difference is not None)
     assert np.isfinite(row.mean)
     assert row.diverged == 0
     assert f'lossary.create("{name}", ' in row.code
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if name in lossary.list_objectives() and lossary.specs()[name].vmap])
+def test_both_ways_of_training_agree_on_registered_objectives_with_wants(name: str) -> None:
+    candidate = Candidate(name)
+    data = labels() if candidate.spec.family == "multilabel" else load("wine")
+    splits = [double(split) for split in make_splits(data, (0, 1), 0.2, 0.2)]
+    runs = [Run(0, 1e-3), Run(1, 1e-3), Run(0, 1e-2)]
+    results = []
+    for batched in (True, False):
+        trainees = [
+            make_trainee(
+                "mlp",
+                splits[0].shape,
+                3,
+                8,
+                run.split,
+                functools.partial(_build, candidate, {}, data.task, splits[run.split]),
+                candidate.spec.family,
+                candidate.spec.consumes == "embedding",
+            ).double()
+            for run in runs
+        ]
+        results.append(train(trainees, splits, runs, Recipe(4, 16), batched=batched))
+    for key, value in results[1].state.items():
+        torch.testing.assert_close(results[0].state[key], value, rtol=1e-6, atol=1e-8)
+    everyone = range(len(runs))
+    features = stacked_features(splits, runs, "validation")
+    torch.testing.assert_close(results[0].predict(features, everyone), results[1].predict(features, everyone), rtol=1e-6, atol=1e-8)

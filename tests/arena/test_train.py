@@ -1,10 +1,9 @@
 """A batched program does what the ordinary loop does."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from tests.arena.common import double
 from torch import Tensor, nn
 
 import lossary
@@ -16,14 +15,6 @@ from lossary.arena.train import Predict, Recipe, Run, Trained, batch_order, stac
 
 DATA: dict[Kind, str] = {"multiclass": "wine", "binary": "breast_cancer", "regression": "diabetes"}
 RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]
-
-
-def double(split: Split) -> Split:
-    def part(single: Part) -> Part:
-        target = single.target.double() if single.target.is_floating_point() else single.target
-        return Part(single.features.double(), target, single.truth)
-
-    return replace(split, train=part(split.train), validation=part(split.validation), test=part(split.test))
 
 
 def both_ways(name: str, candidate: Candidate, model: str = "mlp", epochs: int = 4) -> tuple[Trained, Trained, list[Split]]:

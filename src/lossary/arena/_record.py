@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 SHAPE_ONLY = (aten.ones_like, aten.zeros_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
+KEEPS_STATISTICS = "the model or its objective keeps running statistics, which a recorded step would not update for each run"
 READS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)  # what depends on values in another way than by values
 
 
@@ -137,7 +138,7 @@ def _varying(recorder: _Recorder, inputs: Sequence[Tensor]) -> list[_Operation]:
             kept.append(operation)
             varying |= makes
     if changed - made:
-        raise ValueError("the model or its objective keeps running statistics, which a recorded step would not update for each run")
+        raise ValueError(KEEPS_STATISTICS)
     if changed & _memory(recorder.shortened):
         raise ValueError("a step changes a tensor in place, of which a recorded step would have no copy")
     return kept

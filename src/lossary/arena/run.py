@@ -134,6 +134,7 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
         judge_.name: np.array([_read(judge_, spec.link, split.test.truth, scores[i], chosen[i]) for i, split in enumerate(splits)])
         for judge_ in task.metrics
     }
+    reasons = [stack.why_not_batched for stack in trained] if spec.vmap else ["the objective cannot be stacked"]
     return Unit(
         candidate=candidate,
         validation=validation,
@@ -145,7 +146,7 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
         predictions=np.stack(scores).astype(np.float32),
         truth=np.stack([split.test.truth for split in splits]),
         batched=all(stack.batched for stack in trained),
-        why_not_batched=next((stack.why_not_batched for stack in trained if stack.why_not_batched), ""),
+        why_not_batched=next(filter(None, reasons), ""),
         seconds=time.perf_counter() - started,
         seconds_per_step=float(np.mean([stack.seconds_per_step for stack in trained])),
         peak_memory=memory,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossary.arena._record import Recording
+from lossary.arena._record import KEEPS_STATISTICS, Recording
 from lossary.arena.models import Trainee
 from lossary.arena.splits import Split
 
@@ -247,8 +247,11 @@ class _Program:
         batches = self._batches(0)
         self.batch = tuple(part.index_select(0, batches[-1]) for part in (self.features, self.target))
         inputs = [part.unflatten(0, (len(self.runs), -1)) for part in self.batch]
+        before = [value.clone() for value in (*self.weights, *self.buffers.values())]
         torch.manual_seed(0)
         expected = self._gradient(self.weights, *inputs)
+        if any(not torch.equal(value, old) for value, old in zip((*self.weights, *self.buffers.values()), before, strict=True)):
+            raise ValueError(KEEPS_STATISTICS)  # also one that does so in its first step only, and so not in the one recorded
         # Weights take the layout in which their gradients come, so that no step has to turn one round.
         self.orders = [sorted(range(like.ndim), key=lambda dim, like=like: -like.stride(dim)) for like in expected[1:]]  # type: ignore[misc]
         self.weights = [torch.empty_like(like).copy_(weight) for like, weight in zip(expected[1:], self.weights, strict=True)]
