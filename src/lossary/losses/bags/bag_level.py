@@ -33,7 +33,7 @@ class BagLevelLoss(BagObjective):
     r"""Bag-level loss: the mean prediction of each bag has to meet the mean response of the bag.
 
     .. math::
-        \mathcal{L} = \frac{1}{m} \sum_{a=1}^{m} \ell\Big(\bar y_a, \frac{1}{|B_a|} \sum_{i \in B_a} f(x_i)\Big)
+        \mathcal{L} = \frac{1}{m} \sum_{a=1}^{m} \ell\left(\bar y_a, \frac{1}{|B_a|} \sum_{i \in B_a} f(x_i)\right)
 
     A batch has to hold whole bags, because half a bag has another mean. With fewer bags than parameters the model is not
     determined: mix in some of ``instance_level``, as ``interpolated_bag`` does. The mean of probabilities is taken in log space.

@@ -57,8 +57,8 @@ class LegendreTronLoss(Objective):
     r"""LegendreTron: cross-entropy with a learned link that is proper by construction.
 
     .. math::
-        \ell(z, y) = -\log \mathrm{softmax}([f_B \circ \dots \circ f_1(x), 0])_y, \qquad x_j = z_j - z_C, \\
-        f_b = \nabla \Big[ \mathrm{softplus}(w_1)\, \mathrm{ICNN}_b(x) + \mathrm{softplus}(w_0) \tfrac{\lVert x \rVert^2}{2} \Big]
+        \ell(z, y) = -\log \mathrm{softmax}([f_B(\dots f_1(x)), 0])_y, \qquad x_j = z_j - z_C, \qquad
+        f_b = \mathrm{grad} \left[ \mathrm{softplus}(w_1) \mathrm{ICNN}_b(x) + \mathrm{softplus}(w_0) \lVert x \rVert^2 / 2 \right]
 
     The gradient of a strongly convex function is invertible and monotone; the link is made of such maps, and the loss is the
     logarithmic score of what it returns. It has parameters, which have to be given to the optimizer together with the model's. The

@@ -53,7 +53,7 @@ class NaiveBayesLoss(Objective):
     r"""Naive Bayes: the joint negative log-likelihood of an embedding and its class.
 
     .. math::
-        \ell(x, y) = -\log \pi_y + \frac12 \sum_j \Big[ \frac{(x_j - \mu_{yj})^2}{\sigma_j^2} + \log(2 \pi \sigma_j^2) \Big]
+        \ell(x, y) = -\log \pi_y + \frac{1}{2} \sum_j \left[ \frac{(x_j - \mu_{yj})^2}{\sigma_j^2} + \log(2 \pi \sigma_j^2) \right]
 
     A classifier with its own weights: Gaussians whose variances the classes share, so that the logits are linear in x. Its
     minimiser has a closed form, one pass over the data: ``fit``, or ``partial_fit`` for parts of it, in any order and with the same

@@ -55,7 +55,7 @@ class SmoothAdversarialCompSumLoss(Objective):
     r"""Smooth adversarial comp-sum loss: a comp-sum loss, plus how far an attack moves the margins.
 
     .. math::
-        \ell = \Phi_\tau\Big(\sum_{j \ne y} e^{-(z_y - z_j) / \rho}\Big) + \nu \, \lVert D(x') - D(x) \rVert_2,
+        \ell = \Phi_\tau\left(\sum_{j \ne y} e^{-(z_y - z_j) / \rho}\right) + \nu \, \lVert D(x') - D(x) \rVert_2,
         \qquad D_j = z_y - z_j, \quad \Phi_\tau(u) = \frac{(1 + u)^{1 - \tau} - 1}{1 - \tau}
 
     At tau = 1 the first term is cross-entropy. x' is the input within the attack's reach whose margins are farthest from those of
