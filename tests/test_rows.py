@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _rows
+from lossary import _blocks
 from lossary._rows import Curve, Rows, average_over_rows
 
 
@@ -28,8 +28,8 @@ FORMULAS: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], Curve | Non
 
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rows, "SMALL", 0)
-    monkeypatch.setattr(_rows, "BLOCK", 64)
+    monkeypatch.setattr(_blocks, "SMALL", 0)
+    monkeypatch.setattr(_blocks, "BLOCK", 64)
 
 
 def draw(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -43,17 +43,17 @@ def targets(logits: Tensor, soft: bool) -> Tensor:
     return drawn.where(torch.arange(drawn.numel()).view_as(drawn) % 5 != 3, torch.tensor(-100))
 
 
-def loss(name: str, logits: Tensor, target: Tensor, *, temperature: float = 1.0, **rule: object) -> Tensor:
+def loss(name: str, logits: Tensor, target: Tensor, *, temperature: float = 1.0, margin: float = 0.0, **rule: object) -> Tensor:
     formula, needs, total = FORMULAS[name]
     given: dict[str, object] = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "reduction": "mean", **rule}
-    return average_over_rows(logits, target, formula, needs=needs, total=total, temperature=temperature, **given)  # type: ignore[arg-type]
+    return average_over_rows(logits, target, formula, needs=needs, total=total, temperature=temperature, margin=margin, **given)  # type: ignore[arg-type]
 
 
 def both(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """What the blocked way gives, and the plain operations."""
     blocked = run()
     with monkeypatch.context() as patch:
-        patch.setattr(_rows, "SMALL", 1 << 40)
+        patch.setattr(_blocks, "SMALL", 1 << 40)
         return blocked, run()
 
 
@@ -68,7 +68,7 @@ def gradient(name: str, logits: Tensor, target: Tensor, **rule: object) -> Tenso
 @pytest.mark.usefixtures("tiny_blocks")
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("shape", [(23, 7), (3, 300), (4, 5, 6), (2, 3, 5, 9), (1, 100, 3)])
-@pytest.mark.parametrize("rule", ["hard", "soft", "smoothed", "weighted", "none", "warm"])
+@pytest.mark.parametrize("rule", ["hard", "soft", "smoothed", "weighted", "none", "warm", "margin"])
 def test_blocks_equal_the_plain_operations(monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, ...], rule: str) -> None:
     logits = draw(shape, 1)
     given: dict[str, object] = {
@@ -78,6 +78,7 @@ def test_blocks_equal_the_plain_operations(monkeypatch: pytest.MonkeyPatch, name
         "weighted": {"weight": draw(shape[1:2], 4).abs(), "reduction": "sum"},
         "none": {"reduction": "none"},
         "warm": {"temperature": 2.5},
+        "margin": {"temperature": 0.7, "margin": 0.4, "label_smoothing": 0.1},
     }[rule]
     blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, rule == "soft"), **given))
     torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
@@ -122,7 +123,7 @@ def test_vmap_and_functional_gradients(monkeypatch: pytest.MonkeyPatch, name: st
         torch.testing.assert_close(torch.vmap(run, in_dims=dims)(*given), torch.stack([run(*one) for one in at]))
         mapped = torch.vmap(torch.func.grad(run), in_dims=dims)(*given)
         with monkeypatch.context() as patch:
-            patch.setattr(_rows, "SMALL", 1 << 40)
+            patch.setattr(_blocks, "SMALL", 1 << 40)
             torch.testing.assert_close(mapped, torch.stack([torch.func.grad(run)(*one) for one in at]))
 
 

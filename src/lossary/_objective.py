@@ -138,33 +138,6 @@ def average_over_classes(
     return reduce(per_sample.masked_fill(ignored, 0.0), mass.masked_fill(ignored, 0.0).sum(), reduction)
 
 
-def average_over_labels(
-    owner: str,
-    if_one: Tensor,
-    if_zero: Tensor,
-    target: Tensor,
-    *,
-    weight: Tensor | None,
-    pos_weight: Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-) -> Tensor:
-    """The same rule for independent labels: ``w (q v l(1) + (1 - q) l(0))`` with v = ``pos_weight``; the mean is over all
-    elements that are not ignored, whatever their weights, as in :class:`torch.nn.BCEWithLogitsLoss`."""
-    check_broadcast(owner, "weight", weight, if_one)
-    check_broadcast(owner, "pos_weight", pos_weight, if_one)
-    ignored = target == ignore_index
-    q = target.to(if_one.dtype)
-    if label_smoothing:
-        q = q * (1 - label_smoothing) + label_smoothing / 2
-    positive = q * if_one if pos_weight is None else q * if_one * pos_weight.to(if_one.dtype)
-    per_element = positive + (1 - q) * if_zero
-    if weight is not None:
-        per_element = per_element * weight.to(if_one.dtype)
-    return reduce(per_element.masked_fill(ignored, 0.0), (~ignored).sum().to(if_one.dtype), reduction)
-
-
 def average_over_elements(owner: str, per_element: Tensor, *, weight: Tensor | None, reduction: str) -> Tensor:
     """The mean of a regression loss over its elements; with a weight it divides by the sum of the weights."""
     check_broadcast(owner, "weight", weight, per_element)

@@ -10,18 +10,15 @@ Small inputs, and whatever ``torch.compile`` sees, take the same formula on plai
 second derivatives are made of.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lossary import _blocks
 from lossary._objective import reduce, widen
-
-BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
-ACCELERATOR_BLOCK = 1 << 25  # where launching an operation costs more than a cache saves
-SMALL = 1 << 16  # elements up to which the plain operations take less time than the loop over blocks
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Needs:
-    """Which numbers of a row a formula uses; ``temperature`` divides the logits before the softmax."""
+    """Which numbers of a row a formula uses; the softmax is that of (z - margin of class c) / temperature."""
 
     names: tuple[str, ...]
     total: Curve | None = None
     temperature: float = 1.0
+    margin: float = 0.0
 
     @property
     def softmax(self) -> bool:
@@ -81,6 +79,7 @@ def average_over_rows(
     needs: tuple[str, ...] = ("log_p",),
     total: Curve | None = None,
     temperature: float = 1.0,
+    margin: float = 0.0,
     weight: Tensor | None,
     ignore_index: int,
     label_smoothing: float,
@@ -92,12 +91,13 @@ def average_over_rows(
         if_class: l(c) from the :class:`Rows` it ``needs``, with operations that work element by element.
         total: the function whose sum over the classes is ``rows.total``.
         temperature: divides the logits before the softmax.
+        margin: is taken from the logit of class c before that.
     """
-    wanted = Needs(needs, total, temperature)
+    wanted = Needs(needs, total, temperature, margin)
     rows = _as_rows(logits)
     shape = (logits.shape[0], *logits.shape[2:])
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
-    plain = rows.numel() <= SMALL or torch.compiler.is_compiling() or target.requires_grad
+    plain = rows.numel() <= _blocks.SMALL or torch.compiler.is_compiling() or target.requires_grad
     if target.is_floating_point():
         q = _as_rows(target)
         if plain:
@@ -160,7 +160,7 @@ def _numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
     at = index.unsqueeze(1)
     found = {"logits": z.gather(1, at), **_moments(z, needs)}
     if needs.softmax:
-        shifted, log_sum = _softmax_parts(z, needs.temperature)
+        shifted, log_sum = _softmax_parts(_less_margin(z, at, needs.margin), needs.temperature)
         found["log_p"] = shifted.gather(1, at) - log_sum
         if "lower_log_p" in needs.names:
             below = z.detach() < found["logits"].detach()
@@ -178,11 +178,28 @@ def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
     if needs.softmax:
         shifted, log_sum = _softmax_parts(z, needs.temperature)
         found["log_p"] = shifted - log_sum
+        if needs.margin:
+            found["log_p"] = _with_margin(found["log_p"], needs.margin / needs.temperature)
         if "lower_log_p" in needs.names:
             found["lower_log_p"] = _next_lower(z.detach(), found["log_p"])
         if needs.total is not None:
             found["total"] = needs.total.value(found["log_p"].exp(), found["log_p"]).sum(1, keepdim=True)
     return Rows(found)
+
+
+def _less_margin(z: Tensor, at: Tensor, margin: float) -> Tensor:
+    """The logits with those of class ``at`` lowered."""
+    return z.scatter_add(1, at, z.new_full((), -margin).expand_as(at)) if margin else z
+
+
+def _with_margin(log_p: Tensor, margin: float) -> Tensor:
+    """The log-probability of each class if its own logit were lower by the margin."""
+    largest = log_p.detach().argmax(1, keepdim=True)
+    # log(1 - p); of the largest p only the others' own sum tells it to full precision
+    log_others = log_p.scatter(1, largest, -torch.inf).logsumexp(1, keepdim=True)
+    is_largest = torch.zeros_like(log_p, dtype=torch.bool).scatter(1, largest, True)
+    log_not_p = torch.where(is_largest, log_others, torch.log1p(-log_p.masked_fill(is_largest, -1.0).exp()))
+    return -torch.nn.functional.softplus(log_not_p + margin - log_p, threshold=40)
 
 
 def _next_lower(z: Tensor, log_p: Tensor) -> Tensor:
@@ -216,24 +233,6 @@ def _expected(z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing:
 # The same in blocks.
 
 
-def _blocks(z: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of dimensions 0 and 2 of (N, C, S) that hold about a block each."""
-    n, classes, space = z.shape
-    size = BLOCK if z.device.type == "cpu" else ACCELERATOR_BLOCK
-    # Having freed 16 MiB, the usual C library keeps what is smaller for reuse; else it would return each block's temporaries to
-    # the system and have their pages cleared again, which takes longer than the arithmetic.
-    torch.empty(1 << 24, dtype=torch.uint8)
-    if classes * space <= size:
-        step = size // (classes * space)
-        for start in range(0, n, step):
-            yield slice(start, start + step), slice(None)
-    else:
-        step = max(1, size // classes)
-        for row in range(n):
-            for start in range(0, space, step):
-                yield slice(row, row + 1), slice(start, start + step)
-
-
 def _place_of_next_lower(block: Tensor, true: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
     """Where the largest logit below the true class's stands in each row, and whether there is one.
 
@@ -256,14 +255,14 @@ def _place_of_next_lower(block: Tensor, true: Tensor, scratch: Tensor) -> tuple[
 
 
 class _Numbers(torch.autograd.Function):
-    """The numbers of each row at its true class (K, N, S), as :attr:`Needs.layout` lists them, and where the next lower class is."""
+    """The numbers of each row at its true class (K, N, S), as :attr:`Needs.layout` lists them; and where the lower class is."""
 
     @staticmethod
     def forward(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(z.dtype, torch.float32)
         numbers = z.new_empty(len(needs.layout), z.shape[0], z.shape[2], dtype=dtype)
         lower = torch.empty_like(index) if "lower_log_p" in needs.names else index.new_empty(0)
-        for rows, space in _blocks(z):
+        for rows, space in _blocks.of_classes(z):
             block, at = z[rows, :, space].to(dtype), index[rows, None, space]
             true = block.gather(1, at)
             found = {"logits": true}
@@ -275,6 +274,7 @@ class _Numbers(torch.autograd.Function):
                 deviation = torch.linalg.vector_norm(block - found["mean"], dim=1, keepdim=True)
                 found["variance"] = deviation.square_().div_(z.shape[1])
             if needs.softmax:
+                block = _less_margin(block, at, needs.margin)
                 largest = block.amax(1, keepdim=True)
                 shifted = block - largest
                 if needs.temperature != 1.0:
@@ -288,7 +288,7 @@ class _Numbers(torch.autograd.Function):
                     each = needs.total.value(exponential.div_(sum_exp), shifted.sub_(log_sum))
                     found["total"] = each.sum(1, keepdim=True)
                 if "lower_log_p" in needs.names:
-                    place, exists = _place_of_next_lower(block, true, scratch=exponential)
+                    place, exists = _place_of_next_lower(block, block.gather(1, at), scratch=exponential)
                     lower_log_p = (block.gather(1, place) - largest) / needs.temperature - log_sum
                     found["lower_log_p"] = torch.where(exists, lower_log_p, -torch.inf)
                     lower[rows, space] = place.squeeze(1)
@@ -318,16 +318,11 @@ class _Numbers(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, index: Tensor, needs: Needs) -> Any:
-        z, index = _first(z, in_dims[0], info.batch_size), _first(index, in_dims[1], info.batch_size)
+        z, index = _blocks.mapped_first(z, in_dims[0], info.batch_size), _blocks.mapped_first(index, in_dims[1], info.batch_size)
         numbers, lower = _Numbers.apply(z.flatten(0, 1), index.flatten(0, 1), needs)
         lower_dim = 0 if lower.numel() else None
         shape = (info.batch_size, index.shape[1])
         return (numbers.unflatten(1, shape), lower.unflatten(0, shape) if lower.numel() else lower), (1, lower_dim)
-
-
-def _first(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """With the mapped dimension first, whether or not there is one."""
-    return x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream: Tensor, needs: Needs) -> Tensor:
@@ -342,7 +337,7 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
     to_true = slope["logits"] + to_log_p
     to_logits = 2 * slope["sum_of_squares"] if "sum_of_squares" in slope else None
     out = torch.empty_like(z)
-    for rows, space in _blocks(z):
+    for rows, space in _blocks.of_classes(z):
         block, place = z[rows, :, space].to(numbers.dtype), out[rows, :, space]
 
         def spread(per_row: Tensor, rows: slice = rows, space: slice = space) -> Tensor:
@@ -350,7 +345,7 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
 
         target = place if place.dtype == numbers.dtype else torch.empty_like(block)
         if needs.softmax:
-            shifted = torch.sub(block, spread(number["largest"]), out=target)
+            shifted = torch.sub(_less_margin(block, spread(index), needs.margin), spread(number["largest"]), out=target)
             if temperature != 1.0:
                 shifted.div_(temperature)
             if needs.total is None:
@@ -385,7 +380,7 @@ class _Expected(torch.autograd.Function):
         z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs
     ) -> Tensor:
         value = z.new_empty(z.shape[0], z.shape[2], dtype=torch.promote_types(z.dtype, torch.float32))
-        for rows, space in _blocks(z):
+        for rows, space in _blocks.of_classes(z):
             part = target[rows, ..., space]
             value[rows, space] = _expected(widen(z[rows, :, space]), part, weight, label_smoothing, if_class, needs)
         return value
@@ -403,7 +398,7 @@ class _Expected(torch.autograd.Function):
             _, pull = torch.func.vjp(lambda z: _expected(widen(z), target, *rest), z)
             return (pull(upstream)[0], *[None] * 5)
         out = torch.empty_like(z)
-        for rows, space in _blocks(z):
+        for rows, space in _blocks.of_classes(z):
             with torch.enable_grad():
                 leaf = widen(z[rows, :, space].detach()).requires_grad_()
                 value = _expected(leaf, target[rows, ..., space], *rest)
@@ -421,9 +416,9 @@ class _Expected(torch.autograd.Function):
         if_class: Formula,
         needs: Needs,
     ) -> Any:
-        z, target = _first(z, in_dims[0], info.batch_size), _first(target, in_dims[1], info.batch_size)
+        z, target = _blocks.mapped_first(z, in_dims[0], info.batch_size), _blocks.mapped_first(target, in_dims[1], info.batch_size)
         if weight is not None and in_dims[2] is not None:  # every run has weights of its own: they go into the target
-            own = _first(weight, in_dims[2], info.batch_size)
+            own = _blocks.mapped_first(weight, in_dims[2], info.batch_size)
             classes = own.flatten(1)[:, None, :, None]
             target = torch.stack([_distribution(t, x, label_smoothing) for t, x in zip(target, widen(z), strict=True)]) * classes
             weight, label_smoothing = None, 0.0

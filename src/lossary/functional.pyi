@@ -6,13 +6,17 @@ from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolate
 from lossary.losses.classification.aldr_kl import aldr_kl as aldr_kl
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
 from lossary.losses.classification.black_box_quadratic import black_box_quadratic as black_box_quadratic
+from lossary.losses.classification.comp_sum import comp_sum as comp_sum
 from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
 from lossary.losses.classification.cross_entropy import cross_entropy as cross_entropy
 from lossary.losses.classification.dataset_equity import dataset_equity as dataset_equity
+from lossary.losses.classification.dco import dco as dco
 from lossary.losses.classification.dual_focal import dual_focal as dual_focal
 from lossary.losses.classification.fairness_regularized import fairness_regularized as fairness_regularized
 from lossary.losses.classification.focal import focal as focal
+from lossary.losses.classification.gumbel_optimized import gumbel_optimized as gumbel_optimized
 from lossary.losses.classification.harmonic import harmonic as harmonic
+from lossary.losses.classification.ldr_kl import ldr_kl as ldr_kl
 from lossary.losses.classification.legendretron import legendretron as legendretron
 from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.polyloss import polyloss as polyloss
@@ -21,6 +25,7 @@ from lossary.losses.classification.set_dice import set_dice as set_dice
 from lossary.losses.classification.smooth_adversarial_comp_sum import smooth_adversarial_comp_sum as smooth_adversarial_comp_sum
 from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.classification.worst_group import worst_group as worst_group
+from lossary.losses.classification.z_loss import z_loss as z_loss
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.multilabel.anyloss import anyloss as anyloss
@@ -28,6 +33,7 @@ from lossary.losses.multilabel.asymmetric import asymmetric as asymmetric
 from lossary.losses.multilabel.batch_perceptron import batch_perceptron as batch_perceptron
 from lossary.losses.multilabel.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
 from lossary.losses.multilabel.ensloss import ensloss as ensloss
+from lossary.losses.multilabel.ldam_multilabel import ldam_multilabel as ldam_multilabel
 from lossary.losses.multilabel.normalized_logistic import normalized_logistic as normalized_logistic
 from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal

@@ -5,6 +5,7 @@ from lossary.losses.multilabel.asymmetric import AsymmetricLoss as AsymmetricLos
 from lossary.losses.multilabel.batch_perceptron import BatchPerceptronLoss as BatchPerceptronLoss
 from lossary.losses.multilabel.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from lossary.losses.multilabel.ensloss import EnsLoss as EnsLoss
+from lossary.losses.multilabel.ldam_multilabel import LdamMultilabelLoss as LdamMultilabelLoss
 from lossary.losses.multilabel.normalized_logistic import NormalizedLogisticLoss as NormalizedLogisticLoss
 from lossary.losses.multilabel.poly_focal import PolyFocalLoss as PolyFocalLoss
 from lossary.losses.multilabel.sigmoid_focal import SigmoidFocalLoss as SigmoidFocalLoss

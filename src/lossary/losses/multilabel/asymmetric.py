@@ -6,8 +6,21 @@ from torch.nn.functional import logsigmoid
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
-from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._labels import Curves, Pair, average_over_labels
+from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
+
+
+def _power(base: Tensor, exponent: float, floor: float) -> Tensor:
+    """base ** exponent with the base at least the floor; whole exponents are products, which are several times faster."""
+    if exponent == 0:
+        return torch.ones_like(base)
+    if exponent in (1, 2, 4):
+        base = base.clamp_min(floor)
+        for _ in range(int(exponent) // 2):
+            base = base.square()
+        return base
+    return base.clamp_min(floor).pow(exponent)
 
 
 @formula
@@ -28,21 +41,41 @@ def asymmetric(
 ) -> Tensor:
     """The pure function behind :class:`AsymmetricLoss`, with the same parameters."""
     check_element_inputs("asymmetric", logits, target)
-    wide = widen(logits)
-    log_p, log_not_p = logsigmoid(wide), logsigmoid(-wide)
-    p, not_p = log_p.exp(), log_not_p.exp()
-    shifted = (p - clip).clamp_min(0.0)
-    # log(1 - shifted) without leaving log space: 1 - p + clip, at most 1
-    log_not_shifted = torch.logaddexp(log_not_p, wide.new_tensor(clip).log()).clamp_max(0.0) if clip else log_not_p
-    focus_one, focus_zero = not_p.clamp_min(eps).pow(gamma_pos), shifted.clamp_min(eps).pow(gamma_neg)
-    if detach_focusing:
-        focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
-    if_one, if_zero = -focus_one * log_p, -focus_zero * log_not_shifted
+
+    def focus(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """p, the shifted p, and the focusing weights of positives and negatives."""
+        p = z.sigmoid()
+        shifted = (p - clip).clamp_min(0.0) if clip else p
+        return p, shifted, _power(torch.sigmoid(-z) if gamma_pos else p, gamma_pos, eps), _power(shifted, gamma_neg, eps)
+
+    def costs(z: Tensor) -> Pair:
+        _, shifted, focus_one, focus_zero = focus(z)
+        if detach_focusing:
+            focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
+        # the margin keeps the second logarithm away from 0; without it only the logit tells how far p is from 1
+        log_not_shifted = torch.log1p(-shifted) if clip else logsigmoid(-z)
+        return -focus_one * logsigmoid(z), -focus_zero * log_not_shifted
+
+    def slopes(z: Tensor) -> Pair:
+        p, shifted, focus_one, focus_zero = focus(z)
+        not_p = torch.sigmoid(-z)
+        one, zero = -focus_one * not_p, focus_zero * p
+        if clip:
+            zero = torch.where(shifted > 0, zero * not_p / (1 - shifted), 0.0)
+        if not detach_focusing:
+            if gamma_pos:
+                one = one + (gamma_pos * p * focus_one * logsigmoid(z)).where(not_p > eps, 0.0)
+            if gamma_neg:
+                log_not_shifted = torch.log1p(-shifted) if clip else logsigmoid(-z)
+                bent = gamma_neg * _power(shifted, gamma_neg - 1, eps) * p * not_p * log_not_shifted
+                zero = zero - bent.where(shifted > eps, 0.0)
+        return one, zero
+
     return average_over_labels(
         "asymmetric",
-        if_one,
-        if_zero,
+        logits,
         target,
+        Curves(costs, slopes),
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._labels import Curves, Pair, average_over_labels
+from lossary._objective import SigmoidObjective
 from lossary._registry import objective
 
 
@@ -21,14 +22,20 @@ def batch_perceptron(
 ) -> Tensor:
     """The pure function behind :class:`BatchPerceptronLoss`, with the same parameters."""
     check_element_inputs("batch_perceptron", logits, target)
-    wide = widen(logits)
-    size = wide.abs()  # its slope at 0 is 0, which gives the losses there half of their slope
-    if_one, if_zero = (size - wide) / 2, (size + wide) / 2
+
+    def costs(z: Tensor) -> Pair:
+        size = z.abs()  # its slope at 0 is 0, which gives the losses there half of their slope
+        return (size - z) / 2, (size + z) / 2
+
+    def slopes(z: Tensor) -> Pair:
+        if_zero = (z.sign() + 1) / 2
+        return if_zero - 1, if_zero
+
     return average_over_labels(
         "batch_perceptron",
-        if_one,
-        if_zero,
+        logits,
         target,
+        Curves(costs, slopes),
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -1,11 +1,12 @@
 """Binary cross-entropy of the sigmoid."""
 
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import softplus
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._labels import Curves, Pair, average_over_labels
+from lossary._objective import SigmoidObjective
 from lossary._registry import objective
 
 
@@ -22,13 +23,20 @@ def binary_cross_entropy(
 ) -> Tensor:
     """The pure function behind :class:`BinaryCrossEntropyLoss`, with the same parameters."""
     check_element_inputs("binary_cross_entropy", logits, target)
-    wide = widen(logits)
-    if_one, if_zero = -logsigmoid(wide), -logsigmoid(-wide)
+
+    def costs(z: Tensor) -> Pair:
+        if_zero = softplus(z, threshold=40)  # beyond, it is z to the last bit
+        return if_zero - z, if_zero
+
+    def slopes(z: Tensor) -> Pair:
+        p = z.sigmoid()
+        return p - 1, p
+
     return average_over_labels(
         "binary_cross_entropy",
-        if_one,
-        if_zero,
+        logits,
         target,
+        Curves(costs, slopes),
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

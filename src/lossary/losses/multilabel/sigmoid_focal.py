@@ -6,7 +6,8 @@ from torch.nn.functional import logsigmoid
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
-from lossary._objective import SigmoidObjective, average_over_labels, widen
+from lossary._labels import Curves, Pair, average_over_labels
+from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 
 
@@ -25,16 +26,23 @@ def sigmoid_focal(
 ) -> Tensor:
     """The pure function behind :class:`SigmoidFocalLoss`, with the same parameters."""
     check_element_inputs("sigmoid_focal", logits, target)
-    wide = widen(logits)
-    log_p, log_not_p = logsigmoid(wide), logsigmoid(-wide)
-    share = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-    if_one = -share[0] * torch.exp(gamma * log_not_p) * log_p
-    if_zero = -share[1] * torch.exp(gamma * log_p) * log_not_p
+    share_one, share_zero = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+
+    def costs(z: Tensor) -> Pair:
+        log_p, log_not_p = logsigmoid(z), logsigmoid(-z)
+        return -share_one * torch.exp(gamma * log_not_p) * log_p, -share_zero * torch.exp(gamma * log_p) * log_not_p
+
+    def slopes(z: Tensor) -> Pair:
+        log_p, log_not_p = logsigmoid(z), logsigmoid(-z)
+        p, not_p = log_p.exp(), log_not_p.exp()
+        one = share_one * torch.exp(gamma * log_not_p) * (gamma * p * log_p - not_p)
+        return one, share_zero * torch.exp(gamma * log_p) * (p - gamma * not_p * log_not_p)
+
     return average_over_labels(
         "sigmoid_focal",
-        if_one,
-        if_zero,
+        logits,
         target,
+        Curves(costs, slopes),
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

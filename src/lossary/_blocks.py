@@ -1,0 +1,46 @@
+"""How a large batch is cut into blocks that stay in a core's cache."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
+ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cache saves
+SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
+
+
+def of_classes(z: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of dimensions 0 and 2 of (N, C, S) that hold about a block each."""
+    n, classes, space = z.shape
+    size = _size(z)
+    if classes * space <= size:
+        step = size // (classes * space)
+        for start in range(0, n, step):
+            yield slice(start, start + step), slice(None)
+    else:
+        step = max(1, size // classes)
+        for row in range(n):
+            for start in range(0, space, step):
+                yield slice(row, row + 1), slice(start, start + step)
+
+
+def of_rows(z: Tensor) -> Iterator[slice]:
+    """Slices of dimension 0 of (N, *) that hold about a block each."""
+    step = max(1, _size(z) // max(1, z[:1].numel()))
+    for start in range(0, z.shape[0], step):
+        yield slice(start, start + step)
+
+
+def _size(z: Tensor) -> int:
+    if z.device.type != "cpu":
+        return ACCELERATOR_BLOCK
+    # Having freed 16 MiB, the usual C library keeps what is smaller for reuse; else it would return each block's temporaries to
+    # the system and have their pages cleared again, which takes longer than the arithmetic.
+    torch.empty(1 << 24, dtype=torch.uint8)
+    return BLOCK
+
+
+def mapped_first(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """What vmap hands over, with the mapped dimension first, whether or not there is one."""
+    return x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)

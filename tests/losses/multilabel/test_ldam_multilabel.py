@@ -1,0 +1,45 @@
+"""What is true of multi-label LDAM alone; the conformance suite does the rest."""
+
+import math
+
+import pytest
+import torch
+
+from lossary.errors import LossaryError
+from lossary.losses.multilabel import BinaryCrossEntropyLoss, LdamMultilabelLoss
+from lossary.losses.multilabel.ldam_multilabel import ldam_multilabel
+
+LOGITS = 2 * torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+TARGET = (torch.rand(20, 3, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+
+
+def test_matches_a_loop() -> None:
+    counts = [1, 16, 10_000]
+    expected = []
+    for row, labels in zip(LOGITS.tolist(), TARGET.tolist(), strict=True):
+        for z, y, n in zip(row, labels, counts, strict=True):
+            margin = 3.0 / n**0.25
+            expected.append(math.log1p(math.exp(margin - z)) if y else math.log1p(math.exp(z)))
+    found = ldam_multilabel(LOGITS, TARGET, class_counts=torch.tensor(counts), reduction="none")
+    torch.testing.assert_close(found.flatten(), LOGITS.new_tensor(expected))
+
+
+def test_frequent_labels_have_no_margin_and_unseen_ones_the_largest() -> None:
+    plain = BinaryCrossEntropyLoss(reduction="none")(LOGITS, TARGET)
+    frequent = ldam_multilabel(LOGITS, TARGET, class_counts=torch.full((3,), 1e30), reduction="none")
+    torch.testing.assert_close(frequent, plain, rtol=1e-6, atol=1e-6)
+    unseen = ldam_multilabel(LOGITS, TARGET, class_counts=torch.zeros(3), reduction="none")
+    once = ldam_multilabel(LOGITS, TARGET, class_counts=torch.ones(3), reduction="none")
+    torch.testing.assert_close(unseen, once)
+    assert (once[TARGET == 1] > plain[TARGET == 1]).all()
+    torch.testing.assert_close(once[TARGET == 0], plain[TARGET == 0])
+
+
+def test_rarer_labels_cost_more() -> None:
+    row = LdamMultilabelLoss(class_counts=torch.tensor([1000, 100, 10, 1]), reduction="none")(torch.zeros(1, 4), torch.ones(1, 4))
+    assert (row.diff() > 0).all()
+
+
+def test_counts_of_another_number_of_labels_are_refused() -> None:
+    with pytest.raises(LossaryError, match=r"ldam_multilabel: class_counts must have shape \(3,\), got \(2,\)"):
+        ldam_multilabel(LOGITS, TARGET, class_counts=torch.ones(2))
