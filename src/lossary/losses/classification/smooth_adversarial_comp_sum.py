@@ -49,7 +49,11 @@ def smooth_adversarial_comp_sum(
     family="classification",
     function=smooth_adversarial_comp_sum,
     tune={"rho": (0.5, 2.0), "nu": (0.1, 10.0)},
-    special_cases=[SpecialCase({"nu": 0.0}, "cross_entropy")],
+    special_cases=[
+        SpecialCase({"nu": 0.0}, "cross_entropy"),
+        SpecialCase({"nu": 0.0, "tau": 0.0}, "comp_sum", {"tau": 0.0}),
+        SpecialCase({"nu": 0.0, "tau": 1.7}, "comp_sum", {"tau": 1.7}),
+    ],
 )
 class SmoothAdversarialCompSumLoss(Objective):
     r"""Smooth adversarial comp-sum loss: a comp-sum loss, plus how far an attack moves the margins.
