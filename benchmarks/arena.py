@@ -93,7 +93,7 @@ def make(candidate: Candidate, splits: list[Split], runs: list[Run], width: int)
 
 def trained(candidate: Candidate, splits: list[Split], runs: list[Run], recipe: Recipe, batched: bool, width: int = 64) -> Trained:
     result = train(make(candidate, splits, runs, width), splits, runs, recipe, batched=batched)
-    if result.batched != (batched and len(runs) > 1):  # one run alone has nobody to be batched with
+    if result.why_not_batched:
         raise RuntimeError(f"{candidate.label} was not batched: {result.why_not_batched}")
     return result
 
