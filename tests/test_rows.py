@@ -1,6 +1,7 @@
 """The blocked way through a batch gives what the plain operations give, whatever the formula, shape, dtype or transform."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def both(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Te
         return blocked, run()
 
 
-def gradient(name: str, logits: Tensor, target: Tensor, **rule: object) -> Tensor:
+def gradient(name: str, logits: Tensor, target: Tensor, **rule: Any) -> Tensor:
     leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     value = loss(name, leaf, target, **rule)
     upstream = torch.linspace(0.5, 2.0, value.numel(), dtype=value.dtype).view_as(value)
@@ -71,7 +72,7 @@ def gradient(name: str, logits: Tensor, target: Tensor, **rule: object) -> Tenso
 @pytest.mark.parametrize("rule", ["hard", "soft", "smoothed", "weighted", "none", "warm", "margin"])
 def test_blocks_equal_the_plain_operations(monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, ...], rule: str) -> None:
     logits = draw(shape, 1)
-    given: dict[str, object] = {
+    rules: dict[str, dict[str, Any]] = {
         "hard": {},
         "soft": {},
         "smoothed": {"label_smoothing": 0.2},
@@ -79,7 +80,8 @@ def test_blocks_equal_the_plain_operations(monkeypatch: pytest.MonkeyPatch, name
         "none": {"reduction": "none"},
         "warm": {"temperature": 2.5},
         "margin": {"temperature": 0.7, "margin": 0.4, "label_smoothing": 0.1},
-    }[rule]
+    }
+    given = rules[rule]
     blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, rule == "soft"), **given))
     torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
 
@@ -98,13 +100,17 @@ def test_other_dtypes(monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.d
 
 @pytest.mark.usefixtures("tiny_blocks")
 @pytest.mark.parametrize("name", FORMULAS)
-def test_classes_side_by_side_in_memory(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("soft", [False, True])
+def test_classes_side_by_side_in_memory(monkeypatch: pytest.MonkeyPatch, name: str, soft: bool) -> None:
     logits = draw((2, 5, 4, 3), 6).to(memory_format=torch.channels_last)
     leaf = logits.clone(memory_format=torch.preserve_format).requires_grad_()
-    loss(name, leaf, targets(logits, False)).backward()
-    assert leaf.grad is not None and leaf.grad.is_contiguous(memory_format=torch.channels_last)
-    blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits, False), reduction="none"))
+    loss(name, leaf, targets(logits.contiguous(), soft)).backward()
+    assert leaf.grad is not None
+    assert leaf.grad.is_contiguous(memory_format=torch.channels_last)
+    blocked, plain = both(monkeypatch, lambda: gradient(name, logits, targets(logits.contiguous(), soft), reduction="none"))
     torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+    packed = gradient(name, logits.contiguous(), targets(logits.contiguous(), soft), reduction="none")
+    torch.testing.assert_close(blocked, packed, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("tiny_blocks")
@@ -185,7 +191,8 @@ def test_memory_above_the_input_is_the_gradient(soft: bool) -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         loss("log_p", logits, target).backward()
     held, most = 0, 0
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

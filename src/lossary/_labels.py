@@ -62,10 +62,10 @@ def average_over_labels(
 def cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """The cost of each row (or element) of (N, *), and how many elements of each row count."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    factors = [None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight)]
+    weight, pos_weight = (None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight))
     if logits.numel() <= _blocks.SMALL or torch.compiler.is_compiling() or target.requires_grad:
-        return _cost(widen(logits), target, *factors, rule)
-    found: Pair = _Cost.apply(logits, target, *factors, rule)  # type: ignore[no-untyped-call]
+        return _cost(widen(logits), target, weight, pos_weight, rule)
+    found: Pair = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -133,7 +133,7 @@ class _Cost(torch.autograd.Function):
         z, target, weight, pos_weight = ctx.saved_tensors
         rule: Rule = ctx.rule
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            _, pull = torch.func.vjp(lambda z: _cost(widen(z), target, weight, pos_weight, rule)[0], z)
+            pull = torch.func.vjp(lambda z: _cost(widen(z), target, weight, pos_weight, rule)[0], z)[1]
             return (pull(upstream)[0], None, None, None, None)
         out = torch.empty_like(z)
         each = replace(rule, per_element=True)

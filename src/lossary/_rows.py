@@ -64,6 +64,10 @@ class Needs:
         return any(name in self.names for name in ("log_p", "lower_log_p", "total"))
 
     @property
+    def log_p_alone(self) -> bool:
+        return self.names == ("log_p",) and not self.margin
+
+    @property
     def layout(self) -> tuple[str, ...]:
         """The logit of class c, the needed numbers, and what their gradient is made of."""
         state = ("largest", "log_sum") if self.softmax else ()
@@ -94,44 +98,44 @@ def average_over_rows(
         margin: is taken from the logit of class c before that.
     """
     wanted = Needs(needs, total, temperature, margin)
-    rows = _as_rows(logits)
+    side_by_side = _classes_side_by_side(logits)
+    rows = _as_rows(logits, side_by_side)
     shape = (logits.shape[0], *logits.shape[2:])
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
     plain = rows.numel() <= _blocks.SMALL or torch.compiler.is_compiling() or target.requires_grad
-    if target.is_floating_point():
-        q = _as_rows(target)
-        if plain:
-            per_sample = _expected(widen(rows), q, weight, label_smoothing, if_class, wanted)
-        else:
-            per_sample = _Expected.apply(rows, q, weight, label_smoothing, if_class, wanted)
-        return reduce(per_sample.view(shape), per_sample.numel(), reduction)
-    ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
-    at = index.reshape(rows.shape[0], rows.shape[2])
-    if label_smoothing:
+    soft = target.is_floating_point()
+    if soft:
+        at, ignored = _as_rows(target, side_by_side), None
+    else:
+        ignored = target == ignore_index
+        at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
+    if soft or label_smoothing:
         if plain:
             per_sample = _expected(widen(rows), at, weight, label_smoothing, if_class, wanted)
         else:
-            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)
+            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
     else:
-        numbers = _numbers_at(widen(rows), at, wanted) if plain else _Numbers.apply(rows, at, wanted)[0].unbind()
+        numbers = _numbers_at(widen(rows), at, wanted) if plain else _Numbers.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
         per_sample = if_class(Rows(dict(zip(wanted.layout, numbers, strict=False))))
         if weight is not None:
             per_sample = per_sample * weight[at]
-    mass = torch.ones_like(per_sample) if weight is None else weight[at]
-    ignored = ignored.view_as(per_sample)
-    divisor = mass.masked_fill(ignored, 0.0).sum()
-    return reduce(per_sample.masked_fill(ignored, 0.0).view(shape), divisor, reduction)
+    per_sample = per_sample.view(shape)
+    if ignored is None:
+        return reduce(per_sample, per_sample.numel(), reduction)
+    mass = torch.ones_like(per_sample) if weight is None else weight[at].view(shape)
+    return reduce(per_sample.masked_fill(ignored, 0.0), mass.masked_fill(ignored, 0.0).sum(), reduction)
 
 
-def _as_rows(logits: Tensor) -> Tensor:
-    """(N, C, *) as (N, C, S), or as (N * S, C, 1) where the classes lie side by side in memory; a view if there is one."""
-    if logits.ndim == 2:
-        return logits.unsqueeze(2)
-    last = logits.movedim(1, -1)
-    if last.is_contiguous() and logits.shape[1] > 1:
-        return last.reshape(-1, logits.shape[1], 1)
-    return logits.flatten(2)
+def _classes_side_by_side(logits: Tensor) -> bool:
+    """Whether the classes of a sample are neighbours in memory, as in channels-last images or (N, T, C) turned round."""
+    return logits.ndim > 2 and logits.shape[1] > 1 and logits.movedim(1, -1).is_contiguous()
+
+
+def _as_rows(x: Tensor, side_by_side: bool) -> Tensor:
+    """(N, C, *) as (N, C, S), or as (N * S, C, 1) where the classes lie side by side: a view, unless the memory is in another order."""
+    if side_by_side:
+        return x.movedim(1, -1).reshape(-1, x.shape[1], 1)
+    return x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)
 
 
 # The plain operations.
@@ -224,10 +228,13 @@ def _distribution(target: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
 
 def _expected(z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
     """sum_c q_c w_c l(c) for each row of (N, C, S)."""
+    return (_mass(target, z, weight, label_smoothing) * if_class(_rows_of_all(z, needs))).sum(1)
+
+
+def _mass(target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
+    """q_c w_c of each class."""
     q = _distribution(target, z, label_smoothing)
-    if weight is not None:
-        q = q * weight.view(-1, 1)
-    return (q * if_class(_rows_of_all(z, needs))).sum(1)
+    return q if weight is None else q * weight.view(-1, 1)
 
 
 # The same in blocks.
@@ -312,14 +319,14 @@ class _Numbers(torch.autograd.Function):
             def plain(z: Tensor) -> Tensor:
                 return torch.stack(_numbers_at(widen(z), index, needs))
 
-            _, pull = torch.func.vjp(plain, z)
+            pull = torch.func.vjp(plain, z)[1]
             return pull(upstream[: 1 + len(needs.names)])[0], None, None
         return _gradient(z, index, numbers, lower, upstream, needs), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, index: Tensor, needs: Needs) -> Any:
         z, index = _blocks.mapped_first(z, in_dims[0], info.batch_size), _blocks.mapped_first(index, in_dims[1], info.batch_size)
-        numbers, lower = _Numbers.apply(z.flatten(0, 1), index.flatten(0, 1), needs)
+        numbers, lower = _Numbers.apply(z.flatten(0, 1), index.flatten(0, 1), needs)  # type: ignore[no-untyped-call]
         lower_dim = 0 if lower.numel() else None
         shape = (info.batch_size, index.shape[1])
         return (numbers.unflatten(1, shape), lower.unflatten(0, shape) if lower.numel() else lower), (1, lower_dim)
@@ -373,36 +380,66 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
 
 
 class _Expected(torch.autograd.Function):
-    """:func:`_expected` block by block; its gradient is taken of each block's plain operations."""
+    """:func:`_expected` block by block, with the largest logit and the logarithm of the sum of each row (2, N, S).
+
+    Where the formula looks at ``log_p`` alone, the softmax is differentiated in closed form and only the formula by its operations;
+    else all of the block's operations are.
+    """
 
     @staticmethod
     def forward(
         z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         value = z.new_empty(z.shape[0], z.shape[2], dtype=torch.promote_types(z.dtype, torch.float32))
+        state = value.new_empty(2, *value.shape) if needs.log_p_alone else value.new_empty(0)
         for rows, space in _blocks.of_classes(z):
-            part = target[rows, ..., space]
-            value[rows, space] = _expected(widen(z[rows, :, space]), part, weight, label_smoothing, if_class, needs)
-        return value
+            block, part = z[rows, :, space].to(value.dtype), target[rows, ..., space]
+            if not needs.log_p_alone:
+                value[rows, space] = _expected(block, part, weight, label_smoothing, if_class, needs)
+                continue
+            largest = block.amax(1, keepdim=True)
+            shifted = block - largest
+            if needs.temperature != 1.0:
+                shifted.div_(needs.temperature)
+            log_sum = shifted.exp().sum(1, keepdim=True).log_()
+            each = if_class(Rows({"log_p": shifted.sub_(log_sum)}))
+            value[rows, space] = (each * _mass(part, block, weight, label_smoothing)).sum(1)
+            state[0, rows, space], state[1, rows, space] = largest.squeeze(1), log_sum.squeeze(1)
+        return value, state
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         z, target, weight, ctx.label_smoothing, ctx.if_class, ctx.needs = inputs
-        ctx.save_for_backward(z, target, weight)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(z, target, weight, output[1])
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        z, target, weight = ctx.saved_tensors
-        rest = (weight, ctx.label_smoothing, ctx.if_class, ctx.needs)
-        if torch.is_grad_enabled():
-            _, pull = torch.func.vjp(lambda z: _expected(widen(z), target, *rest), z)
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        z, target, weight, state = ctx.saved_tensors
+        label_smoothing, if_class, needs = ctx.label_smoothing, ctx.if_class, ctx.needs
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            pull = torch.func.vjp(lambda z: _expected(widen(z), target, weight, label_smoothing, if_class, needs), z)[1]
             return (pull(upstream)[0], *[None] * 5)
         out = torch.empty_like(z)
         for rows, space in _blocks.of_classes(z):
+            block, part, to_value = z[rows, :, space].to(upstream.dtype), target[rows, ..., space], upstream[rows, None, space]
+            if not needs.log_p_alone:
+                with torch.enable_grad():
+                    leaf = block.detach().requires_grad_()
+                    value = _expected(leaf, part, weight, label_smoothing, if_class, needs)
+                out[rows, :, space] = torch.autograd.grad(value, leaf, to_value.squeeze(1))[0]
+                continue
+            log_p = block - state[0, rows, None, space]
+            if needs.temperature != 1.0:
+                log_p.div_(needs.temperature)
+            log_p.sub_(state[1, rows, None, space])
+            mass = _mass(part, block, weight, label_smoothing) * (to_value / needs.temperature)
             with torch.enable_grad():
-                leaf = widen(z[rows, :, space].detach()).requires_grad_()
-                value = _expected(leaf, target[rows, ..., space], *rest)
-            out[rows, :, space] = torch.autograd.grad(value, leaf, upstream[rows, space])[0]
+                each = if_class(Rows({"log_p": log_p.requires_grad_()}))
+            (slope,) = torch.autograd.grad(each, log_p, mass)
+            p = log_p.detach().exp_()
+            torch.sub(slope, p.mul_(slope.sum(1, keepdim=True)), out=p)
+            out[rows, :, space] = p
         return (out, *[None] * 5)
 
     @staticmethod
@@ -422,5 +459,9 @@ class _Expected(torch.autograd.Function):
             classes = own.flatten(1)[:, None, :, None]
             target = torch.stack([_distribution(t, x, label_smoothing) for t, x in zip(target, widen(z), strict=True)]) * classes
             weight, label_smoothing = None, 0.0
-        value = _Expected.apply(z.flatten(0, 1), target.flatten(0, 1), weight, label_smoothing, if_class, needs)
-        return value.unflatten(0, (info.batch_size, z.shape[1])), 0
+        inputs = (z.flatten(0, 1), target.flatten(0, 1), weight, label_smoothing, if_class, needs)
+        value, state = _Expected.apply(*inputs)  # type: ignore[no-untyped-call]
+        shape = (info.batch_size, z.shape[1])
+        if not needs.log_p_alone:
+            return (value.unflatten(0, shape), state), (0, None)
+        return (value.unflatten(0, shape), state.unflatten(1, shape)), (0, 1)

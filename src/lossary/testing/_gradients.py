@@ -122,6 +122,8 @@ def minimum_at_the_target(subject: Subject) -> str:
         raise NotApplicable("an embedding is not one prediction for each class")
     if subject.stochastic:
         raise NotApplicable("its value is an estimate")
+    if subject.spec is not None and subject.spec.link in ("scores", "ranking") and not claimed:
+        raise NotApplicable("its link is no distribution")
     steepest, lower = 0.0, 0.0
     for seed in range(3):
         output, target, weights = _truth(subject, seed)

@@ -81,7 +81,8 @@ class Inputs:
             output[0, 1] = margin
             return output, torch.tensor([0])
         if self.family == "multilabel":
-            return torch.tensor([[-margin, margin]], dtype=dtype), torch.tensor([[1.0, 0.0]], dtype=dtype)
+            target = (torch.arange(self.classes) % 2 == 0).to(dtype).unsqueeze(0)
+            return margin - 2 * margin * target, target
         if self.family == "label_ranking":
             output = torch.zeros(1, self.classes, dtype=dtype)
             output[0, 0], output[0, 1] = -margin, margin
