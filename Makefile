@@ -6,7 +6,7 @@ DEMO ?= digits
 CLAIMS ?=
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims bench clean
+.PHONY: demo test install lint format types index readme claims bench bench-arena bench-losses clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -30,6 +30,13 @@ install: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# Two packages to measure against ask for torchvision, which has to be built for the very torch that is installed; their losses
+# do without it.
+.venv/installed-peers: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps timm segmentation-models-pytorch
+	@touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,10 +57,15 @@ readme: install
 claims: install
 	$(BIN)/python tools/claims.py $(CLAIMS)
 
-bench: install
+bench: bench-arena bench-losses
+
+bench-arena: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md
 	$(BIN)/python benchmarks/arena.py grid --save docs/benchmarks.md
 	$(BIN)/python benchmarks/arena.py memory --save docs/benchmarks.md
+
+bench-losses: .venv/installed-peers
+	$(BIN)/python benchmarks/losses.py --save docs/benchmarks.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -16,7 +16,6 @@ with skorch; the median of interleaved rounds of the same work.
 """
 
 import argparse
-import re
 import resource
 import statistics
 import subprocess
@@ -37,6 +36,7 @@ from lossary.arena.splits import Split, make_splits
 from lossary.arena.tasks import Candidate
 from lossary.arena.train import Recipe, Run, Trained, stacked_features, train
 from lossary.arena.tuning import LEARNING_RATES
+from page import save
 
 ROUNDS = 3
 MOST_PLAIN_RUNS = 8  # runs in a loop take the same time each, so more of them would only take longer to say so
@@ -61,17 +61,7 @@ def main() -> None:
     else:
         compare_memory(console)
     if options.save:
-        save(options.save, options.part, console.export_text())
-
-
-def save(path: Path, part: str, printed: str) -> None:
-    """Write what was printed into the file's section of this part."""
-    title = "# How fast the arena is\n\nWritten by `make bench`; seconds differ from machine to machine, ratios hardly.\n"
-    old = path.read_text(encoding="utf-8") if path.exists() else title
-    lines = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines() if line.strip() and line.strip() != "training")
-    section = f"\n## {part}\n\n`python benchmarks/arena.py {part}`\n\n```text\n{lines}\n```\n"
-    rest = re.sub(rf"\n## {part}\n.*?(?=\n## |\Z)", "", old, flags=re.S)
-    path.write_text(rest.rstrip("\n") + "\n" + section, encoding="utf-8")
+        save(options.save, options.part, f"python benchmarks/arena.py {options.part}", console.export_text())
 
 
 def timed(work: Callable[[], object]) -> float:

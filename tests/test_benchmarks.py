@@ -1,0 +1,116 @@
+"""The benchmark of the losses runs, counts memory exactly, and measures against losses that are the same."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lossary
+from lossary._registry import spec, specs
+
+HOME = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a file of the benchmarks as running one does."""
+    monkeypatch.syspath_prepend(HOME)
+    return importlib.import_module
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(HOME / "losses.py"), *arguments], capture_output=True, text=True)
+
+
+def test_a_quick_run() -> None:
+    done = run("--quick", "--only", "squentropy,asymmetric,harmonic", "--seconds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["left_out"] == {"harmonic": "it has weights of its own"}
+    rows = {each["title"]: {row["by"] + " " + row["loss"]: row for row in each["results"]} for each in found["settings"]}
+    assert [len(each) >= 2 for each in rows.values()] == [True] * 5
+    hard = rows["1,024 x 1,000, class indices"]
+    assert 0.99 < hard["lossary squentropy"]["memory"] < 1.1 < hard["torch cross_entropy"]["memory"]
+    assert hard["torch cross_entropy"]["of_torch"] == 1.0
+    for each in (row for setting in rows.values() for row in setting.values()):
+        assert each["milliseconds"] > 0
+        assert each["of_limit"] > 0
+        assert (each["missed"] is None) == (each["by"] != "lossary")
+        assert each["value_gap"] < 1e-3
+    label = "timm AsymmetricLossMultiLabel"
+    assert (label in found["missing"]) != any(f"{label} asymmetric" in each for each in rows.values())
+    small = {(row["loss"], row["rows"]) for row in found["small"]}
+    assert small == {(name, rows) for name in ("squentropy", "asymmetric") for rows in (32, 256)}
+    assert found["smooth_ece"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--only", "squentrpy"), "did you mean 'squentropy'"), (("--quick", "--save", "page.md"), "--save is for the whole table")],
+)
+def test_misuse_is_one_sentence(arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_peak_memory_is_counted_to_the_byte(benchmarks: Any) -> None:
+    losses = benchmarks("losses")
+
+    def work() -> None:
+        x = torch.zeros(1000)  # 4,000 bytes
+        y = x.clone()  # 4,000 more
+        del x
+        torch.zeros(100)
+        del y
+
+    assert losses.peak_bytes(work) == 8000
+    assert losses.peak_bytes(lambda: torch.empty(1 << 24, dtype=torch.uint8)) == 0  # given back untouched
+    assert losses.peak_bytes(lambda: torch.empty(1 << 24, dtype=torch.uint8).clone()) == 2 << 24
+
+
+def test_every_objective_is_measured_or_left_out_for_a_reason(benchmarks: Any) -> None:
+    losses = benchmarks("losses")
+    for name, found in specs().items():
+        if losses.wanted(found) is None and found.family in {setting.family for setting in losses.SETTINGS}:
+            logits, target = losses.batch(found.family, 4, 7, False)
+            assert losses.forward_and_backward(losses.make(name, 7), logits, target).isfinite(), name
+
+
+def test_composed_forms_are_the_same_losses(benchmarks: Any) -> None:
+    losses, composed = benchmarks("losses"), benchmarks("peers").COMPOSED
+    assert len(composed) >= 18
+    for name, loss in composed.items():
+        logits, target = losses.batch(spec(name).family, 64, 9, False)
+        logits = logits.detach().double().requires_grad_()
+        target = target.double() if target.is_floating_point() else target
+        ours = lossary.create(name) if name != "ldam_multilabel" else losses.make(name, 9)
+        (expected,) = torch.autograd.grad(ours(logits, target), logits)
+        (found,) = torch.autograd.grad(loss(logits, target), logits)
+        torch.testing.assert_close(loss(logits, target), ours(logits, target), rtol=1e-5, atol=1e-8, check_dtype=False, msg=name)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8, msg=name)
+
+
+def test_the_quadrature_is_the_definition(benchmarks: Any) -> None:
+    # One prediction and a wide kernel: its density is spread over all of [0, 1], so the error is the residual itself.
+    quadrature = benchmarks("losses").quadrature
+    assert quadrature(torch.tensor([0.3]), torch.tensor([1.0]), 2.0) == pytest.approx(0.7, abs=1e-6)
+    # Opposite residuals far apart: narrow kernels do not see each other, wide ones cancel.
+    apart = torch.tensor([0.25, 0.75]), torch.tensor([0.75, 0.25])
+    assert quadrature(*apart, 0.01) == pytest.approx(0.5, abs=1e-3)
+    assert quadrature(*apart, 3.0) < 1e-6
+
+
+def test_a_page_keeps_its_other_sections(tmp_path: Path, benchmarks: Any) -> None:
+    save, page = benchmarks("page").save, tmp_path / "page.md"
+    for part, printed in (("one", "1"), ("two", "2"), ("one", "\nchanged  \n\nagain\n")):
+        save(page, part, f"make {part}", printed)
+    text = page.read_text()
+    assert text.index("## one") < text.index("## two")
+    assert "`make one`\n\n```text\nchanged\nagain\n```\n\n## two\n\n`make two`\n\n```text\n2\n```\n" in text
