@@ -81,7 +81,7 @@ CLAIM = Claim(
             model="linear",
         ),
     ),
-    seconds=90,
+    seconds=110,
     note="The paper's networks for algorithms, where it sees less data needed and no late generalization, and its language model"
     " are not run.",
 )
