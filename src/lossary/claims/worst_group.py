@@ -49,8 +49,8 @@ def fairness(seed: int) -> dict[str, dict[str, float]]:
 
 CLAIM = Claim(
     paper="worst_group",
-    statement="Training on the loss of the worst-off group balances performance and fairness better than training on the mean loss, and"
-    " than a penalty on differences between groups.",
+    statement="Training on the loss of the worst-off group balances performance and fairness better than training on the mean"
+    " loss, and than a penalty on differences between groups.",
     experiments=(
         Computation(
             title="a minority for which a feature means the opposite",
