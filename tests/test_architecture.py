@@ -26,8 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "_labels": {"_blocks", "_checks", "_objective"},
     "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},
-    "_index": {*CORE, "catalogue", "claims"},
-    "functional": {"_registry", "losses"},
+    "_index": {*CORE, "catalogue", "claims", "functional"},
+    "functional": {"_registry", "losses", "metrics"},
     "losses": {*CORE, "weighting"},
     "metrics": CORE,
     "optim": CORE,

@@ -33,6 +33,13 @@ def test_create_builds_the_module_with_its_parameters() -> None:
     assert loss.name == "focal"
 
 
+@pytest.mark.parametrize("name", functional.BESIDE)
+def test_functions_beside_the_objectives(name: str) -> None:
+    assert getattr(functional, name).__name__ == name
+    assert name in dir(functional)
+    assert name not in lossary.specs()
+
+
 @pytest.mark.parametrize("name", lossary.list_objectives())
 def test_the_spec_agrees_with_the_class(name: str) -> None:
     spec = lossary.specs()[name]

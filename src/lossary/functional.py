@@ -1,19 +1,29 @@
 """Every objective as a pure function: ``lossary.functional.focal(logits, target, gamma=2.0)``, resolved from the registry."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from lossary._registry import specs, suggestion
 
+# Functions that belong to an objective without being its loss.
+BESIDE = {
+    "black_box_cross_entropy": "lossary.metrics.black_box",
+    "naive_bayes_fit": "lossary.losses.classification.naive_bayes",
+}
+
 
 def __getattr__(name: str) -> Callable[..., Any]:
     if name.startswith("_"):  # what the import system and tools probe for
         raise AttributeError(name)
+    if name in BESIDE:
+        beside: Callable[..., Any] = getattr(importlib.import_module(BESIDE[name]), name)
+        return beside
     known = specs()
     if name not in known:
-        raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, known)}")
+        raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, [*known, *BESIDE])}")
     return known[name].function
 
 
 def __dir__() -> list[str]:
-    return list(specs())
+    return sorted([*specs(), *BESIDE])

@@ -19,6 +19,7 @@ from lossary.losses.classification.harmonic import harmonic as harmonic
 from lossary.losses.classification.ldr_kl import ldr_kl as ldr_kl
 from lossary.losses.classification.legendretron import legendretron as legendretron
 from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
+from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
@@ -41,3 +42,6 @@ from lossary.losses.regression.huber import huber as huber
 from lossary.losses.regression.log_cosh import log_cosh as log_cosh
 from lossary.losses.regression.mean_absolute_error import mean_absolute_error as mean_absolute_error
 from lossary.losses.regression.mean_squared_error import mean_squared_error as mean_squared_error
+from lossary.metrics.black_box import black_box_cross_entropy as black_box_cross_entropy
+
+BESIDE: dict[str, str]

@@ -15,7 +15,7 @@ from lossary.errors import InvalidValueError
 class SampleTemperature(nn.Module):
     r"""A small network that gives each sample its own temperature.
 
-    .. math:: T = \mathrm{clamp}\left( v^\top \max(W f + b, 0) + c,\ l,\ h \right), \qquad z' = z / T
+    .. math:: T = \mathrm{clamp}\left( v \cdot \max(W f + b, 0) + c, l, h \right), \qquad z' = z / T
 
     The classifier is frozen; this is trained with ``correctness_aware`` (or cross-entropy) on held-out data. It begins as the
     identity, with T = 1 for every sample: a network whose output begins near 0, as published, is below the clamp, where it has no
