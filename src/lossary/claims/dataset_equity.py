@@ -51,6 +51,6 @@ CLAIM = Claim(
             shared=TEST_SHARE,
         ),
     ),
-    seconds=60,
+    seconds=100,
     note="The paper clusters deep features of street scenes and detects objects; its default weights, eta 1 and gamma 5, are kept.",
 )

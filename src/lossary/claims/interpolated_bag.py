@@ -73,5 +73,5 @@ CLAIM = Claim(
         Computation("signal in between", middle, BETTER, 20, TEXT.format("1")),
         Computation("strong signal", strong, (higher("squared_error", "instance_level", than="bag_level"),), 20, TEXT.format("3")),
     ),
-    seconds=60,
+    seconds=90,
 )
