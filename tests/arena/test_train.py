@@ -9,11 +9,12 @@ from torch import Tensor, nn
 import lossary
 from lossary.arena.data import load
 from lossary.arena.models import Trainee, make_trainee
+from lossary.arena.protocol import make_protocol
 from lossary.arena.splits import Part, Split, make_splits
-from lossary.arena.tasks import DEFAULTS, Candidate, Kind, outputs
+from lossary.arena.tasks import Candidate, outputs
 from lossary.arena.train import Predict, Recipe, Run, Trained, batch_order, stacked_features, train
 
-DATA: dict[Kind, str] = {"multiclass": "wine", "binary": "breast_cancer", "regression": "diabetes"}
+DATA = ("wine", "breast_cancer", "diabetes")
 RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]
 
 
@@ -51,7 +52,7 @@ def assert_same(batched: Trained, plain: Trained, splits: list[Split]) -> None:
     torch.testing.assert_close(torch.from_numpy(batched.losses), torch.from_numpy(plain.losses), rtol=1e-7, atol=1e-9)
 
 
-CASES = [(DATA[kind], candidate) for kind, candidates in DEFAULTS.items() if kind in DATA for candidate in candidates]
+CASES = [(name, candidate) for name in DATA for candidate in make_protocol(load(name)).candidates]
 
 
 @pytest.mark.parametrize(("name", "candidate"), CASES, ids=[f"{name}-{candidate.label}" for name, candidate in CASES])

@@ -24,10 +24,10 @@ def test_a_leaderboard_an_answer_and_a_report(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for expected in ("cross_entropy", "squentropy", "baseline", "95% interval", "wine with 2 seeds", "lossary-results/wine.html"):
         assert expected in done.stdout
-    assert "squentropy (5 of 8): finished" in done.stderr
+    assert "squentropy (2 of 6): finished" in done.stderr
     assert (tmp_path / "lossary-results" / "wine.html").stat().st_size > 1_000_000  # the drawing library is inside
     again = lossary("compare", "wine", *QUICK, "--json", cwd=tmp_path)
-    assert "squentropy (5 of 8): taken from earlier work" in again.stderr
+    assert "squentropy (2 of 6): taken from earlier work" in again.stderr
     result = json.loads(again.stdout)
     assert all(row["reused"] for row in result["leaderboard"])
     assert result["report"] == "lossary-results/wine.html"
@@ -84,7 +84,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     first = process.stderr.readline()
-    assert "cross_entropy (1 of 8): finished" in first
+    assert "cross_entropy (1 of 6): finished" in first
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=120)

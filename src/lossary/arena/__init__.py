@@ -139,7 +139,8 @@ def compare(
         group: the column of a file whose rows belong together (a patient, a user) and stay on one side of a split.
         max_rows: of a larger file a random sample of so many rows is read.
         image_size: images are brought to so many pixels a side.
-        objectives: names, or calls such as ``"focal(gamma=3.0)"``; by default those that suit the task.
+        objectives: names, or calls such as ``"focal(gamma=3.0)"``; by default those that suit what the data look like; the
+            result says why (``.protocol.look``, ``.protocol.why``).
         baseline: what differences are taken to; by default the task's usual loss.
         metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, or RMSE.
         seeds: repetitions, each with its own split, first weights and batch order.

@@ -50,6 +50,7 @@ class Row:
     seconds_per_step: float = 0.0
     peak_memory: int = 0  # bytes that the tensors of one training step of one run hold at most, beyond weights and data
     tuned: dict[str, float] = field(default_factory=dict)  # the objective's own hyper-parameters in the trial chosen most often
+    reason: str = ""  # why it is a candidate, if it was chosen
 
     @property
     def code(self) -> str:
@@ -135,6 +136,7 @@ def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
         seconds_per_step=unit.seconds_per_step,
         peak_memory=unit.peak_memory,
         tuned={} if trial is None else protocol.trials(unit.candidate)[trial],
+        reason=protocol.why.get(unit.candidate.label, ""),
     )
 
 

@@ -109,6 +109,7 @@ def as_dict(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answe
                 "objective": row.candidate.objective,
                 "parameters": dict(row.candidate.parameters),
                 "label": row.candidate.label,
+                "reason": row.reason,
                 "code": row.code,
                 "tuned": row.tuned,
                 "mean": row.mean,

@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
+from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at
 from lossary.arena.data import Data
 from lossary.arena.models import check_model, model_code
-from lossary.arena.tasks import DEFAULTS, Candidate, Task, check_candidate
+from lossary.arena.tasks import Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
 from lossary.arena.tuning import LEARNING_RATES, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
 FORMAT = 4  # raise when a stored unit would mean something else
+VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Protocol:
     model: str
     hidden: int
     recipe: Recipe
-    validation_share: float = 0.2
-    test_share: float = 0.2
+    validation_share: float = VALIDATION_SHARE
+    test_share: float = TEST_SHARE
     confidence: float = 0.95
+    look: str = ""  # what the candidates were chosen by; empty if they were named
+    reasons: tuple[str, ...] = ()  # one for each candidate, as far as they were chosen
 
     @property
     def runs(self) -> int:
@@ -64,6 +68,11 @@ class Protocol:
         reason = f"; the loss of {', '.join(sets)} is a function of the batch as a whole" if sets else ""
         return f"batches of {self.recipe.batch_size}, the same size and order for every objective{reason}"
 
+    @property
+    def why(self) -> dict[str, str]:
+        """Why each candidate is one, by label; nothing about those that were named."""
+        return {candidate.label: reason for candidate, reason in zip(self.candidates, self.reasons, strict=False)}
+
     def trials(self, candidate: Candidate) -> tuple[dict[str, float], ...]:
         """The candidate's own hyper-parameters in each trial, beside the learning rate."""
         if not self.points:
@@ -73,7 +82,8 @@ class Protocol:
     def unit_key(self, candidate: Candidate) -> str:
         """The key of one objective's runs: what determines their outcome, which the other objectives do not."""
         shared = self.to_dict()
-        for other in ("data_name", "candidates", "baseline", "confidence", "own_parameters", "batches", "inference"):
+        others = ("data_name", "candidates", "look", "reasons", "baseline", "confidence", "own_parameters", "batches", "inference")
+        for other in others:
             del shared[other]
         own = {
             "objective": candidate.objective,
@@ -91,6 +101,8 @@ class Protocol:
             "data_fingerprint": self.data_fingerprint,
             "task": asdict(self.task),
             "candidates": [candidate.label for candidate in self.candidates],
+            "look": self.look,
+            "reasons": self.why,
             "baseline": self.baseline.label,
             "metric": self.metric,
             "seeds": list(self.seeds),
@@ -167,12 +179,17 @@ def make_protocol(
     chosen_model = model or ("cnn" if images else "mlp")
     check_model(chosen_model, images)
     kind, judge = data.task.kind, data.task.metric(metric)
-    candidates = list(DEFAULTS[kind]) if objectives is None else [Candidate.parse(text) for text in objectives]
+    look, chosen = "", []
+    if objectives is None:
+        seen = look_at(data, VALIDATION_SHARE, TEST_SHARE)
+        look, chosen = str(seen), list(choose_candidates(seen, judge))
+    candidates = [Candidate.parse(text) for text in objectives or ()] or [choice.candidate for choice in chosen]
     if not candidates:
         raise InvalidValueError("objectives must name at least one objective")
-    base = DEFAULTS[kind][0] if baseline is None else Candidate.parse(baseline)
+    base = BASELINES[kind] if baseline is None else Candidate.parse(baseline)
     if base not in candidates:
         candidates.insert(0, base)
+        chosen[:0] = [Choice(base, "named as the baseline")] if chosen else []
     labels = [candidate.label for candidate in candidates]
     if len(set(labels)) < len(labels):
         raise InvalidValueError(f"objectives must differ, got {', '.join(labels)}")
@@ -186,7 +203,7 @@ def make_protocol(
     if trials:  # the grid's ends are then the bounds of what is drawn
         points = draw(trials, 1 + max(len(candidate.spec.tune) for candidate in candidates), sampler)
         rates = rates_of(points, rates[0], rates[-1])
-    train_rows = data.rows - 2 * round(0.2 * data.rows)
+    train_rows = data.rows - round(VALIDATION_SHARE * data.rows) - round(TEST_SHARE * data.rows)
     if batch_size is None:  # about sixteen steps an epoch, as far as batches of 8 to 128 allow
         batch_size = next((size for size in (128, 64, 32, 16) if train_rows >= 16 * size), 8)
     if not 1 <= batch_size <= train_rows:
@@ -204,4 +221,6 @@ def make_protocol(
         model=chosen_model,
         hidden=hidden,
         recipe=Recipe(epochs, batch_size, patience=patience),
+        look=look,
+        reasons=tuple(choice.reason for choice in chosen),
     )

@@ -75,7 +75,7 @@ def _check_classes(data: Data, divisions: list[Division]) -> None:
 
 
 def _split(data: Data, seed: int, train: Array, validation: Array, test: Array) -> Split:
-    features = _features(data, train)
+    features = prepared(data, train)
     center, scale = 0.0, 1.0
     if data.task.kind == "regression":
         center, scale = float(data.target[train].mean()), float(data.target[train].std()) or 1.0
@@ -90,7 +90,8 @@ def _split(data: Data, seed: int, train: Array, validation: Array, test: Array) 
     return Split(seed, part(train), part(validation), part(test), center, scale)
 
 
-def _features(data: Data, train: Array) -> NDArray[np.float32]:
+def prepared(data: Data, train: Array) -> NDArray[np.float32]:
+    """Features of all rows as a network takes them, by what is known of the training rows."""
     if data.images is not None:
         seen = data.images[train]
         center, scale = (value.astype(np.float32) for value in (seen.mean((0, 2, 3), np.float64), seen.std((0, 2, 3), np.float64)))

@@ -1,11 +1,11 @@
-"""What a data set asks for: its task, the metrics that judge it and the objectives worth trying on it.
+"""What a data set asks for: its task, the metrics that judge it and the objectives that can take part.
 
 Metrics belong to the task and never to an objective. They see what ``objective.link`` returns, and are scikit-learn's; the few that
 validation asks for at every checkpoint are written out, as scikit-learn's checks take longer than the counting.
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -153,6 +153,9 @@ class Task:
         return f"{words}, imbalanced" if self.imbalanced else words
 
 
+TENSORS = ("weight", "pos_weight", "class_weight", "class_frequency")  # parameters that are typed as numbers and given as tensors
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An objective with its parameters, as it enters a comparison."""
@@ -169,7 +172,10 @@ class Candidate:
     @property
     def code(self) -> str:
         """The line that makes it in somebody's own training loop."""
-        given = "".join(f", {name}={value!r}" for name, value in self.parameters.items())
+        given = "".join(
+            f", {name}=torch.tensor({value!r})" if name in TENSORS else f", {name}={value!r}"
+            for name, value in self.parameters.items()
+        )
         needed = [p.name for p in self.spec.parameters if p.required and p.name not in self.parameters]
         return f'loss = lossary.create("{self.objective}"{given}{"".join(f", {name}={name}" for name in needed)})'
 
@@ -206,47 +212,6 @@ FAMILIES: Mapping[Kind, tuple[str, ...]] = {
     "regression": ("regression",),
 }
 
-# The first of each is the baseline: what people use when they have not thought about it.
-DEFAULTS: Mapping[Kind, Sequence[Candidate]] = {
-    "binary": (
-        Candidate("binary_cross_entropy"),
-        Candidate("sigmoid_focal"),
-        Candidate("poly_focal"),
-        Candidate("asymmetric"),
-        Candidate("cross_entropy", {"label_smoothing": 0.1}),
-        Candidate("squentropy"),
-        Candidate("polyloss"),
-        Candidate("dual_focal"),
-    ),
-    "multiclass": (
-        Candidate("cross_entropy"),
-        Candidate("cross_entropy", {"label_smoothing": 0.1}),
-        Candidate("focal"),
-        Candidate("dual_focal"),
-        Candidate("squentropy"),
-        Candidate("polyloss"),
-        Candidate("polyloss", {"epsilon": -1.0}),
-        Candidate("asymmetric_single_label"),
-    ),
-    "multilabel": (
-        Candidate("binary_cross_entropy"),
-        Candidate("binary_cross_entropy", {"label_smoothing": 0.1}),
-        Candidate("sigmoid_focal"),
-        Candidate("sigmoid_focal", {"alpha": None}),
-        Candidate("poly_focal"),
-        Candidate("asymmetric"),
-        Candidate("asymmetric", {"gamma_neg": 2.0}),
-    ),
-    "regression": (
-        Candidate("mean_squared_error"),
-        Candidate("mean_absolute_error"),
-        Candidate("huber"),
-        Candidate("huber", {"delta": 0.5}),
-        Candidate("log_cosh"),
-    ),
-}
-
-
 SIDE_INPUTS = ("index", "progress")  # what training can hand to an objective beside output and target
 
 
@@ -254,6 +219,7 @@ def build(candidate: Candidate, own: Mapping[str, Any], facts: Mapping[str, Any]
     """The objective with its parameters, those that tuning chose, and the facts that it cannot do without."""
     given = {**candidate.parameters, **own}
     needed = [parameter.name for parameter in candidate.spec.parameters if parameter.required and parameter.name not in given]
+    given |= {name: torch.tensor(given[name], dtype=torch.float32) for name in TENSORS if given.get(name) is not None}
     made: Objective = create(candidate.objective, **given, **{name: facts[name] for name in needed if name in facts})
     return made
 

@@ -166,7 +166,20 @@ def _show(console: "Console", result: "Comparison", report: Path) -> None:
         console.print(f"  {escape(result.answer.code)}", highlight=False)
     for note in (*result.data.notes, *_notes(result)):
         console.print(f"Note: {escape(note)}.", style="yellow", highlight=False)
+    _show_why(console, result)
     console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
+
+
+def _show_why(console: "Console", result: "Comparison") -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    protocol = result.protocol
+    if not protocol.look:
+        return
+    console.print(Text(f"Why these? {protocol.look}."))
+    for label, reason in protocol.why.items():
+        console.print(Padding(Text.assemble((label, "bold"), f": {reason}"), (0, 0, 0, 2)))
 
 
 def _notes(result: "Comparison") -> list[str]:

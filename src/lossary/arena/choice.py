@@ -1,0 +1,247 @@
+"""Which objectives are worth trying on these data, and why: chosen by what the training part looks like, before any training."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.neighbors import KNeighborsClassifier
+
+from lossary.arena._division import divide
+from lossary.arena.data import Data
+from lossary.arena.splits import prepared
+from lossary.arena.tasks import Candidate, Kind, Metric
+
+Array = NDArray[Any]
+
+# What people use when they have not thought about it.
+BASELINES: dict[Kind, Candidate] = {
+    "binary": Candidate("binary_cross_entropy"),
+    "multiclass": Candidate("cross_entropy"),
+    "multilabel": Candidate("binary_cross_entropy"),
+    "regression": Candidate("mean_squared_error"),
+}
+MOST = 7  # candidates, the baseline among them: each one more widens every interval, and takes its time
+MANY_CLASSES = 20
+LONG_TAIL = 10  # classes from which on, and times by which the most frequent one outnumbers the rarest
+RARE_LABEL = 0.1
+MOST_WEIGHTS = 6  # classes whose weights can still be read in the name of a candidate
+DOUBTFUL = 0.1  # labels that a quick model does not predict; with fewer, wrong labels can hardly matter
+PROBED, FEWEST, FOLDS = 2000, 50, 3  # rows that the quick model sees at most, and needs at least
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate and, in one sentence, why it is one."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the training part of the first seed looks like; all that a choice depends on."""
+
+    kind: Kind
+    rows: int
+    counts: tuple[int, ...]  # rows of each class, or positives of each label
+    imbalanced: bool
+    disagreement: float | None = None  # share of the labels that a quick model, cross-validated, does not predict
+
+    @property
+    def ratio(self) -> float:
+        """By how much the most frequent class outnumbers the rarest; of labels, how rare the rarest is."""
+        return max(self.counts) / max(min(self.counts), 1)
+
+    @property
+    def doubtful(self) -> bool:
+        return self.disagreement is None or self.disagreement >= DOUBTFUL
+
+    def __str__(self) -> str:
+        seen = f"{self.rows:,} training rows"
+        if self.kind == "regression":
+            tail = "; few of them, far out on one side, would decide the squared error" if self.imbalanced else ""
+            return f"{seen}{tail}"
+        if self.kind == "multilabel":
+            each = sum(self.counts) / self.rows
+            shares = f"{100 * min(self.counts) / self.rows:.1f} to {100 * max(self.counts) / self.rows:.1f}% of them"
+            return (
+                f"{seen}, {len(self.counts)} labels, each in {shares}, {each:.1f} in a row on average;"
+                f" whether labels are missing cannot be seen"
+            )
+        classes = f"{seen}, {len(self.counts)} classes of {min(self.counts):,} to {max(self.counts):,} rows"
+        if self.disagreement is None:
+            return f"{classes}; too few to see whether labels are wrong"
+        right = f"a quick model predicts {1 - self.disagreement:.0%} of the labels of rows that it has not seen"
+        if self.doubtful:
+            return f"{classes}; {right}, and whether the others are wrong or only hard cannot be told"
+        return f"{classes}; {right}, so that hardly more than {max(math.ceil(100 * self.disagreement), 1)}% can be wrong by chance"
+
+
+def look_at(data: Data, validation_share: float, test_share: float) -> Look:
+    """Facts about the training part of the first seed, the only rows that are looked at."""
+    kind = data.task.kind
+    train, _, _ = divide(data.target, kind, data.groups, 0, validation_share, test_share)
+    target = data.target[train]
+    if kind == "regression":
+        return Look(kind, len(train), (), data.task.imbalanced)
+    if kind == "multilabel":
+        return Look(kind, len(train), tuple(int(count) for count in target.sum(axis=0)), data.task.imbalanced)
+    counts = tuple(int(count) for count in np.bincount(target, minlength=data.task.num_classes))
+    return Look(kind, len(train), counts, data.task.imbalanced, _disagreement(data, train[:PROBED]))
+
+
+def _disagreement(data: Data, rows: Array) -> float | None:
+    """The cross-validated error of the better of two quick models.
+
+    If some labels are wrong by chance, no model can predict them, so that the share of wrong ones is hardly higher than this; it
+    can be much lower, where rows are only hard. Mistakes that the features give away are not seen.
+    """
+    groups = None if data.groups is None else data.groups[rows]
+    if len(rows) < FEWEST or (groups is not None and len(np.unique(groups)) < FOLDS):
+        return None
+    part = replace(
+        data,
+        numbers=data.numbers[rows],
+        words=data.words[rows],
+        target=data.target[rows],
+        images=None if data.images is None else data.images[rows],
+        groups=None,
+    )
+    features, target = prepared(part, np.arange(len(rows))).reshape(len(rows), -1), part.target
+    folds = KFold(FOLDS) if groups is None else GroupKFold(FOLDS)  # the rows come in random order
+    models = (KNeighborsClassifier(), ExtraTreesClassifier(30, random_state=0))
+    wrong = [0, 0]
+    for fit, held in folds.split(features, target, groups):
+        for place, model in enumerate(models):
+            wrong[place] += int((model.fit(features[fit], target[fit]).predict(features[held]) != target[held]).sum())
+    return min(wrong) / len(rows)
+
+
+def choose_candidates(look: Look, judge: Metric) -> tuple[Choice, ...]:
+    """At most :data:`MOST` candidates, the baseline first; the same for the same look and metric."""
+    ways = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel, "regression": _regression}
+    found = [
+        Choice(BASELINES[look.kind], "what is used when nobody has thought about it"),
+        *(Choice(candidate, reason) for candidate, reason in ways[look.kind](look, judge)),
+    ]
+    if judge.needs_probabilities:
+        found = [choice for choice in found if choice.candidate.spec.link == "probabilities"]
+    return tuple(found[:MOST])
+
+
+Chosen = Iterator[tuple[Candidate, str]]  # what matters most comes first
+
+
+def _binary(look: Look, judge: Metric) -> Chosen:
+    if look.imbalanced:
+        negatives, positives = look.counts
+        yield (
+            Candidate("binary_cross_entropy", {"pos_weight": float(f"{negatives / max(positives, 1):.2g}")}),
+            f"the usual remedy for imbalance: both classes, {negatives:,} and {positives:,} rows, weigh the same",
+        )
+        metric = {"accuracy": "accuracy", "f1_macro": "f_beta"}.get(judge.name, "balanced_accuracy")
+        yield (
+            Candidate("anyloss", {"metric": metric}),
+            f"for imbalance: trains {metric.replace('_', ' ')} itself, made smooth, of each batch as a whole",
+        )
+        yield (
+            Candidate("set_dice"),
+            "for imbalance: a smooth macro F1 of each batch, in which a rare class counts like another",
+        )
+    yield from _always()
+    if look.doubtful and not look.imbalanced:
+        yield (
+            Candidate("ensloss"),
+            "for labels that may be wrong: another random loss in each batch, which overfits less",
+        )
+    yield from _bounded(look, judge)
+    yield Candidate("binary_cross_entropy", {"label_smoothing": 0.1}), "the most common change to the baseline"
+
+
+def _multiclass(look: Look, judge: Metric) -> Chosen:
+    classes = len(look.counts)
+    if look.imbalanced:
+        if classes <= MOST_WEIGHTS:
+            weights = tuple(float(f"{look.rows / (classes * max(count, 1)):.2g}") for count in look.counts)
+            yield Candidate("cross_entropy", {"weight": weights}), "the usual remedy for imbalance: every class weighs the same"
+        yield (
+            Candidate("set_dice"),
+            "for imbalance: a smooth macro F1 of each batch, in which a rare class counts like another",
+        )
+    if classes >= LONG_TAIL and look.ratio >= LONG_TAIL:
+        yield (
+            Candidate("gumbel_optimized"),
+            f"for a long tail ({look.ratio:.0f} rows of the most frequent class for one of the rarest):"
+            " rows of rare classes that are missed pull exponentially",
+        )
+    if classes >= MANY_CLASSES:
+        yield Candidate("z_loss"), f"for many classes, here {classes}: what counts is how far the true one stands out of the row"
+    yield from _always()
+    yield from _bounded(look, judge)
+    yield Candidate("cross_entropy", {"label_smoothing": 0.1}), "the most common change to the baseline"
+
+
+def _always() -> Chosen:
+    """What classes always get: one candidate each for accuracy, for calibration and for wrong labels."""
+    yield (
+        Candidate("squentropy"),
+        "for accuracy: in its claim it had more than cross-entropy, with few rows and with wrong labels (docs/claims.md)",
+    )
+    yield (
+        Candidate("dual_focal", {"gamma": 3.0}),
+        "for calibration: in its claim it was better calibrated than cross-entropy, on noisy inputs (docs/claims.md)",
+    )
+    yield (
+        Candidate("comp_sum", {"tau": 1.7}),
+        "for labels that may be wrong: no row can cost more than a bounded amount",
+    )
+
+
+def _bounded(look: Look, judge: Metric) -> Chosen:
+    """The same family bends either way: surer where labels can be trusted less, less sure where they can be trusted more."""
+    if look.doubtful and not judge.needs_probabilities:
+        yield (
+            Candidate("polyloss"),
+            "for labels that may be wrong: in its claim it was more accurate than cross-entropy with wrong labels (docs/claims.md)",
+        )
+    else:
+        yield (
+            Candidate("polyloss", {"epsilon": -1.0}),
+            "for calibration: stops pulling at rows that are right, where cross-entropy goes on to be too sure",
+        )
+
+
+def _multilabel(look: Look, judge: Metric) -> Chosen:
+    rare = sum(count < RARE_LABEL * look.rows for count in look.counts)
+    if rare:
+        which = f"{rare} of {len(look.counts)} are in less than {RARE_LABEL:.0%} of the rows"
+        yield Candidate("ldam_multilabel"), f"for rare labels ({which}): the rarer a label, the wider the margin of its positives"
+    yield (
+        Candidate("asymmetric"),
+        "for labels that may be missing: in its claim, with half of the positives not annotated, it found more than the baseline,"
+        " but ranked them worse (docs/claims.md)",
+    )
+    yield (
+        Candidate("sigmoid_focal", {"alpha": None}),
+        "for calibration: pulls less at what is right, and is less sure of it",
+    )
+    yield Candidate("poly_focal"), "for the many negatives of a row: a focal loss that lets go of the easy ones even more"
+    yield Candidate("asymmetric", {"gamma_neg": 2.0}), "a middle way between the baseline and asymmetric"
+    yield Candidate("binary_cross_entropy", {"label_smoothing": 0.1}), "the most common change to the baseline"
+
+
+def _regression(look: Look, judge: Metric) -> Chosen:
+    far = (
+        "here few values far out on one side would decide the squared error"
+        if look.imbalanced
+        else "values far out pull no more than others"
+    )
+    yield Candidate("mean_absolute_error"), f"fits the median: {far}"
+    yield Candidate("huber"), "squared for small errors and absolute for large ones, from one deviation of the target on"
+    yield Candidate("huber", {"delta": 0.5}), "nearer to the absolute error, from half a deviation on"
+    yield Candidate("log_cosh"), "between the squared and the absolute error, without a bend"
