@@ -76,6 +76,6 @@ CLAIM = Claim(
             shared=TEST_SHARE,
         ),
     ),
-    seconds=60,
+    seconds=120,
     note="The paper calibrates on 50,000 photographs, here on 359 small images; its views are turned, grey and of other colours.",
 )

@@ -25,6 +25,7 @@ CLAIM = Claim(
             train=(LabelNoise(0.4),),
             epochs=40,
             batch_size=64,
+            seeds=12,
         ),
     ),
     seconds=120,
