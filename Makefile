@@ -6,7 +6,7 @@ DEMO ?= digits
 CLAIMS ?=
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims bench bench-arena bench-losses clean
+.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-losses clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -53,6 +53,10 @@ index: install
 
 readme: install
 	$(BIN)/python tools/readme.py
+
+examples: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[examples]'
+	$(BIN)/python tools/examples.py
 
 claims: install
 	$(BIN)/python tools/claims.py $(CLAIMS)

@@ -113,8 +113,9 @@ def _number(value: float, form: str = "%.4f") -> str:
 
 
 def _broken(label: str) -> Markup:
-    """Parameters may go to a line of their own."""
-    return Markup("<wbr>(").join(escape(part) for part in label.split("(", 1))
+    """Parameters may go to a line of their own, and long ones to several."""
+    name, *given = label.split("(", 1)
+    return Markup("<wbr>(").join([escape(name), *(Markup("=<wbr>").join(map(_words, part.split("="))) for part in given)])
 
 
 def _words(name: str) -> Markup:
