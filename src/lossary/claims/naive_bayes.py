@@ -46,7 +46,7 @@ CLAIM = Claim(
             " regression, C = 1.",
         ),
     ),
-    seconds=90,
+    seconds=30,
     note="That naive Bayes wins with few labels on the features of pretrained networks, and logistic regression with many, is not"
     " measured: there is no such network here.",
 )

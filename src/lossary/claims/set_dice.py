@@ -34,6 +34,6 @@ CLAIM = Claim(
             hidden=32,
         ),
     ),
-    seconds=60,
+    seconds=40,
     note="The paper's tasks are texts; here images stand for them.",
 )
