@@ -288,7 +288,7 @@ class CalibrationRow:
 
 def quadrature(confidence: Tensor, correct: Tensor, width: float) -> float:
     """The definition of the smooth calibration error: a sum over predictions and their mirror images at points of [0, 1]."""
-    points = torch.linspace(0, 1, max(64, math.ceil(16 / width)) + 1, dtype=torch.float64)
+    points = torch.linspace(0, 1, max(256, math.ceil(16 / width)) + 1, dtype=torch.float64)
     reach = math.ceil(4 * width + 1)  # periods of 2 beyond which an image is more than eight widths away
     images = [(sign, 2.0 * period) for period in range(-reach, reach + 1) for sign in (1.0, -1.0)]
     near = [(s, shift) for s, shift in images if max(shift + min(s, 0.0) - 1.0, -shift - max(s, 0.0)) < 8 * width]
