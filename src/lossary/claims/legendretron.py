@@ -27,7 +27,7 @@ CLAIM = Claim(
             batch_size=120,
             learning_rates=(1e-2,),
             weight_decay=0.01,
-            seeds=10,
+            seeds=8,
             model="linear",
         ),
     ),
