@@ -24,9 +24,10 @@ PAGES, WORK = ROOT / "docs" / "examples", ROOT / "build" / "examples"
 LIBRARY = "plotly.min.js"
 OPENING = """# Three questions, asked as anybody would
 
-Each is one command with its defaults: which objectives are compared is chosen by what the data look like, before any training. This page and
-the reports beside it are written by `make examples`, which leaves the data in `build/examples`, where the commands can be run again. A clone
-has the reports as pages for a browser; they share the drawing library beside them, which an ordinary report has inside."""
+Each is one command with its defaults: which objectives are compared is chosen by what the data look like, before any training. This
+page and the reports beside it are written by `make examples`, which leaves the data in `build/examples`, where the commands can be
+run again. A clone has the reports as pages for a browser; they share the drawing library beside them, which an ordinary report has
+inside."""
 
 
 @dataclass(frozen=True)

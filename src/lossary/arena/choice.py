@@ -1,6 +1,5 @@
 """Which objectives are worth trying on these data, and why: chosen by what the training part looks like, before any training."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,10 +75,11 @@ class Look:
         classes = f"{seen}, {len(self.counts)} classes of {min(self.counts):,} to {max(self.counts):,} rows"
         if self.disagreement is None:
             return f"{classes}; too few to see whether labels are wrong"
-        right = f"a quick model predicts {1 - self.disagreement:.0%} of the labels of rows that it has not seen"
+        wrong = max(round(100 * self.disagreement), 1)
+        right = f"a quick model predicts {100 - wrong}% of the labels of rows that it has not seen"
         if self.doubtful:
             return f"{classes}; {right}, and whether the others are wrong or only hard cannot be told"
-        return f"{classes}; {right}, so that hardly more than {max(math.ceil(100 * self.disagreement), 1)}% can be wrong by chance"
+        return f"{classes}; {right}, so that hardly more than {wrong}% can be wrong by chance"
 
 
 def look_at(data: Data, validation_share: float, test_share: float) -> Look:
@@ -190,7 +190,7 @@ def _always() -> Chosen:
     """What classes always get: one candidate each for accuracy, for calibration and for wrong labels."""
     yield (
         Candidate("squentropy"),
-        "for accuracy: in its claim it had more than cross-entropy, with few rows and with wrong labels (docs/claims.md)",
+        "for accuracy: in its claim it was more accurate than cross-entropy, with few rows and with wrong labels (docs/claims.md)",
     )
     yield (
         Candidate("dual_focal", {"gamma": 3.0}),

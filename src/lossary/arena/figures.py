@@ -31,7 +31,7 @@ MOST_CLASSES = 30  # in a confusion matrix; more cannot be read
 SURE = [[0.0, "rgba(0,114,178,0)"], [0.1, "rgba(0,114,178,0.25)"], [1.0, "rgba(0,114,178,0.6)"]]  # small errors are to be seen
 
 
-def name(text: str, longest: int = 40) -> str:
+def name(text: str, longest: int = 44) -> str:
     """A name as text that Plotly shows as it is; parameters go to a line of their own, so that a phone has room."""
     short = text if len(text) <= longest else text[: longest - 1] + "…"
     return html.escape(short, quote=True).replace("(", "<br>(", 1) if len(short) > 16 else html.escape(short, quote=True)

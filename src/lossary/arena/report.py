@@ -105,6 +105,7 @@ def _for_script(figure: figures.Figure) -> str:
 
 
 NOTHING = "\N{EN DASH}"
+LONG = 20  # what stands between the brackets of a label
 
 
 def _number(value: float, form: str = "%.4f") -> str:
@@ -113,9 +114,10 @@ def _number(value: float, form: str = "%.4f") -> str:
 
 
 def _broken(label: str) -> Markup:
-    """Parameters may go to a line of their own, and long ones to several."""
+    """Parameters may go to a line of their own, and long values of them to several."""
     name, *given = label.split("(", 1)
-    return Markup("<wbr>(").join([escape(name), *(Markup("=<wbr>").join(map(_words, part.split("="))) for part in given)])
+    parts = (Markup("=<wbr>").join(map(_words, part.split("="))) if len(part) > LONG else escape(part) for part in given)
+    return Markup("<wbr>(").join([escape(name), *parts])
 
 
 def _words(name: str) -> Markup:
