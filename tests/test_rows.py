@@ -21,9 +21,9 @@ def everything(row: Rows) -> Tensor:
 CUBE = Curve(lambda p, log_p: p**3 * log_p, lambda p, log_p: p**3 * (3 * log_p + 1))
 FORMULAS: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], Curve | None]] = {
     "log_p": (lambda row: (1 - row.log_p.exp()) ** 2 * -row.log_p, ("log_p",), None),
-    "moments": (lambda row: ((row.mean - row.logits) / (row.variance + 1).sqrt()).exp(), ("mean", "variance"), None),
-    "variance": (lambda row: (row.variance + row.logits).sin(), ("variance",), None),
-    "everything": (everything, ("log_p", "lower_log_p", "mean", "variance", "sum_of_squares", "total"), CUBE),
+    "moments": (lambda row: ((row.mean - row.logits) / (row.variance + 1).sqrt()).exp(), ("logits", "mean", "variance"), None),
+    "variance": (lambda row: (row.variance + row.logits).sin(), ("logits", "variance"), None),
+    "everything": (everything, ("logits", "log_p", "lower_log_p", "mean", "variance", "sum_of_squares", "total"), CUBE),
 }
 
 

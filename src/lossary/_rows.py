@@ -25,7 +25,7 @@ from lossary._objective import reduce, widen
 class Rows:
     """What a formula may ask of each row: numbers of class c, and of the row as a whole.
 
-    Of class c: ``logits``, ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c (-inf if there is
+    Of class c: ``logits`` (its own logit), ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c (-inf if there is
     none). Of the row: ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a function of ``log_p``.
     Either c is the true class and all have the shape of the target, or c is every class and they spread over (N, C, *).
     """
@@ -69,10 +69,10 @@ class Needs:
 
     @property
     def layout(self) -> tuple[str, ...]:
-        """The logit of class c, the needed numbers, and what their gradient is made of."""
+        """The needed numbers, and what their gradient is made of."""
         state = ("largest", "log_sum") if self.softmax else ()
         centre = ("mean",) if "variance" in self.names and "mean" not in self.names else ()
-        return ("logits", *self.names, *centre, *state)
+        return (*self.names, *centre, *state)
 
 
 def average_over_rows(
@@ -122,8 +122,12 @@ def average_over_rows(
     per_sample = per_sample.view(shape)
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
-    mass = torch.ones_like(per_sample) if weight is None else weight[at].view(shape)
-    return reduce(per_sample.masked_fill(ignored, 0.0), mass.masked_fill(ignored, 0.0).sum(), reduction)
+    per_sample = per_sample.masked_fill(ignored, 0.0)
+    if reduction != "mean":
+        return reduce(per_sample, 1, reduction)
+    if weight is None:
+        return per_sample.sum() / (~ignored).sum().clamp_min(1)
+    return reduce(per_sample, weight[at].view(shape).masked_fill(ignored, 0.0).sum(), reduction)
 
 
 def _classes_side_by_side(logits: Tensor) -> bool:
@@ -160,20 +164,22 @@ def _moments(z: Tensor, needs: Needs) -> dict[str, Tensor]:
 
 
 def _numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
-    """The logit of the class ``index`` (N, S) in each row, then the needed numbers."""
+    """The needed numbers with ``index`` (N, S) as class c of each row."""
     at = index.unsqueeze(1)
-    found = {"logits": z.gather(1, at), **_moments(z, needs)}
+    found = _moments(z, needs)
+    if "logits" in needs.names:
+        found["logits"] = z.gather(1, at)
     if needs.softmax:
         shifted, log_sum = _softmax_parts(_less_margin(z, at, needs.margin), needs.temperature)
         found["log_p"] = shifted.gather(1, at) - log_sum
         if "lower_log_p" in needs.names:
-            below = z.detach() < found["logits"].detach()
+            below = z.detach() < z.detach().gather(1, at)
             place = z.detach().masked_fill(~below, -torch.inf).argmax(1, keepdim=True)
             lower = shifted.gather(1, place) - log_sum
             found["lower_log_p"] = torch.where(below.any(1, keepdim=True), lower, -torch.inf)
         if needs.total is not None:
             found["total"] = needs.total.value((shifted - log_sum).exp(), shifted - log_sum).sum(1, keepdim=True)
-    return tuple(found[name].squeeze(1) for name in ("logits", *needs.names))
+    return tuple(found[name].squeeze(1) for name in needs.names)
 
 
 def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
@@ -271,8 +277,9 @@ class _Numbers(torch.autograd.Function):
         lower = torch.empty_like(index) if "lower_log_p" in needs.names else index.new_empty(0)
         for rows, space in _blocks.of_classes(z):
             block, at = z[rows, :, space].to(dtype), index[rows, None, space]
-            true = block.gather(1, at)
-            found = {"logits": true}
+            found = {}
+            if "logits" in needs.names:
+                found["logits"] = block.gather(1, at)
             if "sum_of_squares" in needs.names:
                 found["sum_of_squares"] = torch.linalg.vector_norm(block, dim=1, keepdim=True).square_()
             if "mean" in needs.names or "variance" in needs.names:
@@ -320,7 +327,7 @@ class _Numbers(torch.autograd.Function):
                 return torch.stack(_numbers_at(widen(z), index, needs))
 
             pull = torch.func.vjp(plain, z)[1]
-            return pull(upstream[: 1 + len(needs.names)])[0], None, None
+            return pull(upstream[: len(needs.names)])[0], None, None
         return _gradient(z, index, numbers, lower, upstream, needs), None, None
 
     @staticmethod
@@ -336,12 +343,12 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
     """The gradient of the numbers in closed form, block by block straight into its place."""
     classes, temperature = z.shape[1], needs.temperature
     number, slope = dict(zip(needs.layout, numbers, strict=True)), dict(zip(needs.layout, upstream, strict=True))
-    nothing = torch.zeros_like(slope["logits"])
+    nothing = torch.zeros_like(upstream[0])
     to_log_p, to_lower = slope.get("log_p", nothing) / temperature, slope.get("lower_log_p", nothing) / temperature
     if "lower_log_p" in number:
         to_lower = torch.where(number["lower_log_p"] == -torch.inf, 0.0, to_lower)
     to_p = -(to_log_p + to_lower)
-    to_true = slope["logits"] + to_log_p
+    to_true = slope.get("logits", nothing) + to_log_p
     to_logits = 2 * slope["sum_of_squares"] if "sum_of_squares" in slope else None
     out = torch.empty_like(z)
     for rows, space in _blocks.of_classes(z):

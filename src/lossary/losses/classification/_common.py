@@ -12,7 +12,7 @@ Exponent = Annotated[float, Interval(low=1.0)]
 
 def power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for a base in [0, 1]; a fractional exponent has an infinite slope at 0, which this leaves out."""
-    return base.clamp_min(torch.finfo(base.dtype).tiny).pow(exponent)
+    return (base if float(exponent).is_integer() else base.clamp_min(torch.finfo(base.dtype).tiny)).pow(exponent)
 
 
 def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor]:

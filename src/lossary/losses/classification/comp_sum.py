@@ -48,10 +48,11 @@ class CompSumLoss(SoftmaxObjective):
     r"""Comp-sum loss: how much the sum over the wrong classes counts is one number, tau.
 
     .. math::
-        \ell(z, y) = \frac{(1 + u)^{1 - \tau} - 1}{1 - \tau}, \qquad u = \sum_{j \ne y} e^{z_j - z_y} = \frac{1 - p_y}{p_y}
+        \ell(z, y) = \frac{(1 + u)^{1 - \tau} - 1}{1 - \tau}, \qquad
+        u = \sum_{j \ne y} e^{z_j - z_y} = \frac{1 - p_y}{p_y}
 
-    tau = 0 is the sum-exponential loss 1/p - 1, 1 is cross-entropy, 1 + q the generalised cross-entropy (1 - p^q)/q, and 2 is 1 - p,
-    half of the mean absolute error. Larger values forgive wrong labels and learn slowly from a bad start.
+    tau = 0 is the sum-exponential loss 1/p - 1, 1 is cross-entropy, 1 + q the generalised cross-entropy (1 - p^q)/q, and 2 is
+    1 - p, half of the mean absolute error. Larger values forgive wrong labels and learn slowly from a bad start.
 
     Below 1 the loss grows like a power of 1/p; where its slope reaches e^10 it goes on as a straight line, so that no finite logit
     overflows.

@@ -79,7 +79,7 @@ def _check(logits: Tensor, target: Tensor, clamp: tuple[float, float], class_fre
         )
     if target.ndim == 2 and not target.is_floating_point():
         raise InvalidTypeError(
-            f"{owner}: target of shape {shape_text(tuple(target.shape))} must be labels in [0, 1] (floating point), got {target.dtype}"
+            f"{owner}: target of shape {shape_text(tuple(target.shape))} must be labels (floating point), got {target.dtype}"
         )
     if class_frequency is not None:
         check_floating(owner, "class_frequency", class_frequency)

@@ -30,7 +30,7 @@ def squentropy(
         logits,
         target,
         if_class,
-        needs=("log_p", "sum_of_squares"),
+        needs=("logits", "log_p", "sum_of_squares"),
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -41,7 +41,7 @@ def z_loss(
         logits,
         target,
         if_class,
-        needs=("mean", "variance"),
+        needs=("logits", "mean", "variance"),
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
 from lossary._labels import Curves, Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
+from lossary.losses.multilabel._common import softplus
 
 
 def _power(base: Tensor, exponent: float, floor: float) -> Tensor:
@@ -53,22 +53,22 @@ def asymmetric(
         if detach_focusing:
             focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
         # the margin keeps the second logarithm away from 0; without it only the logit tells how far p is from 1
-        log_not_shifted = torch.log1p(-shifted) if clip else logsigmoid(-z)
-        return -focus_one * logsigmoid(z), -focus_zero * log_not_shifted
+        minus_log_not_shifted = -(1 - shifted).log() if clip else softplus(z)
+        return focus_one * softplus(-z), focus_zero * minus_log_not_shifted
 
     def slopes(z: Tensor) -> Pair:
         p, shifted, focus_one, focus_zero = focus(z)
         not_p = torch.sigmoid(-z)
         one, zero = -focus_one * not_p, focus_zero * p
         if clip:
-            zero = torch.where(shifted > 0, zero * not_p / (1 - shifted), 0.0)
+            zero = zero * not_p / (1 - shifted) * shifted.sign()  # below the margin there is no slope
         if not detach_focusing:
             if gamma_pos:
-                one = one + (gamma_pos * p * focus_one * logsigmoid(z)).where(not_p > eps, 0.0)
+                one = one - (gamma_pos * p * focus_one * softplus(-z)).where(not_p > eps, 0.0)
             if gamma_neg:
-                log_not_shifted = torch.log1p(-shifted) if clip else logsigmoid(-z)
-                bent = gamma_neg * _power(shifted, gamma_neg - 1, eps) * p * not_p * log_not_shifted
-                zero = zero - bent.where(shifted > eps, 0.0)
+                minus_log_not_shifted = -(1 - shifted).log() if clip else softplus(z)
+                bent = gamma_neg * _power(shifted, gamma_neg - 1, eps) * p * not_p * minus_log_not_shifted
+                zero = zero + bent.where(shifted > eps, 0.0)
         return one, zero
 
     return average_over_labels(

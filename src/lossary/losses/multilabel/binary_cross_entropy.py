@@ -1,13 +1,13 @@
 """Binary cross-entropy of the sigmoid."""
 
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, Reduction, formula
 from lossary._labels import Curves, Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import objective
+from lossary.losses.multilabel._common import softplus
 
 
 @formula
@@ -25,7 +25,7 @@ def binary_cross_entropy(
     check_element_inputs("binary_cross_entropy", logits, target)
 
     def costs(z: Tensor) -> Pair:
-        if_zero = softplus(z, threshold=40)  # beyond, it is z to the last bit
+        if_zero = softplus(z)
         return if_zero - z, if_zero
 
     def slopes(z: Tensor) -> Pair:

@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from lossary._checks import check_element_inputs, check_shape, check_tensor
 from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._labels import Curves, Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
+from lossary.losses.multilabel._common import softplus
 
 
 @formula
@@ -33,7 +33,7 @@ def ldam_multilabel(
     margins = margins.to(torch.promote_types(logits.dtype, torch.float32)).view(-1, *[1] * (logits.ndim - 2))
 
     def costs(z: Tensor) -> Pair:
-        return softplus(margins - z, threshold=40), softplus(z, threshold=40)  # beyond, it is its argument to the last bit
+        return softplus(margins - z), softplus(z)
 
     def slopes(z: Tensor) -> Pair:
         return (z - margins).sigmoid() - 1, z.sigmoid()
