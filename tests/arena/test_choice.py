@@ -91,7 +91,7 @@ def test_the_share_of_wrong_labels_is_bounded_by_what_is_not_predicted(wrong: fl
     far = look_at(classes([500, 500, 500], wrong=wrong, apart=1.0), 0.2, 0.2).disagreement
     assert near is not None
     assert far is not None
-    assert near == pytest.approx(wrong, abs=0.06)
+    assert near == pytest.approx(wrong, abs=0.08)
     assert far > near > wrong - 0.03
 
 
