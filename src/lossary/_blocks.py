@@ -25,6 +25,11 @@ def of_classes(z: Tensor) -> Iterator[tuple[slice, slice]]:
                 yield slice(row, row + 1), slice(start, start + step)
 
 
+def scratch(z: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for one block of (N, C, S), so that each finds it in the cache."""
+    return z.new_empty(min(z.numel(), max(BLOCK if z.device.type == "cpu" else ACCELERATOR_BLOCK, z.shape[1])), dtype=dtype)
+
+
 def of_rows(z: Tensor) -> Iterator[slice]:
     """Slices of dimension 0 of (N, *) that hold about a block each."""
     step = max(1, _size(z) // max(1, z[:1].numel()))

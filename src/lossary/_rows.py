@@ -25,8 +25,9 @@ from lossary._objective import reduce, widen
 class Rows:
     """What a formula may ask of each row: numbers of class c, and of the row as a whole.
 
-    Of class c: ``logits`` (its own logit), ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c (-inf if there is
-    none). Of the row: ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a function of ``log_p``.
+    Of class c: ``logits`` (its own logit), ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c
+    (-inf if there is none). Of the row: ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a
+    function of its probabilities.
     Either c is the true class and all have the shape of the target, or c is every class and they spread over (N, C, *).
     """
 
@@ -136,7 +137,7 @@ def _classes_side_by_side(logits: Tensor) -> bool:
 
 
 def _as_rows(x: Tensor, side_by_side: bool) -> Tensor:
-    """(N, C, *) as (N, C, S), or as (N * S, C, 1) where the classes lie side by side: a view, unless the memory is in another order."""
+    """(N, C, *) as (N, C, S), or as (N * S, C, 1) where the classes lie side by side: a view of memory in either order."""
     if side_by_side:
         return x.movedim(1, -1).reshape(-1, x.shape[1], 1)
     return x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)
@@ -275,6 +276,7 @@ class _Numbers(torch.autograd.Function):
         dtype = torch.promote_types(z.dtype, torch.float32)
         numbers = z.new_empty(len(needs.layout), z.shape[0], z.shape[2], dtype=dtype)
         lower = torch.empty_like(index) if "lower_log_p" in needs.names else index.new_empty(0)
+        work = _blocks.scratch(z, dtype)
         for rows, space in _blocks.of_classes(z):
             block, at = z[rows, :, space].to(dtype), index[rows, None, space]
             found = {}
@@ -290,7 +292,7 @@ class _Numbers(torch.autograd.Function):
             if needs.softmax:
                 block = _less_margin(block, at, needs.margin)
                 largest = block.amax(1, keepdim=True)
-                shifted = block - largest
+                shifted = torch.sub(block, largest, out=work[: block.numel()].view(block.shape))
                 if needs.temperature != 1.0:
                     shifted.div_(needs.temperature)
                 shifted_true = shifted.gather(1, at)

@@ -87,8 +87,8 @@ def black_box_cross_entropy(model_samples: Samples, target_samples: Samples, rat
 
     The number n of model samples has to be drawn from a Poisson distribution (``torch.poisson``), with none at all if it says so;
     no fixed number would do. As M is then Poisson with mean (1 - p) lambda, its falling powers have means ((1 - p) lambda)^k, and
-    the series is that of -log p. The variance explodes for small rates and unlikely outcomes: average over many repetitions, each
-    with a number of its own.
+    the series is that of -log p. The variance is infinite, so means of repetitions settle slowly: average over many of
+    them, each with a number of its own.
 
     Args:
         model_samples: draws of the model, a Poisson number of them.

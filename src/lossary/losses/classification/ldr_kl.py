@@ -72,8 +72,8 @@ class LdrKlLoss(SoftmaxObjective):
     Units: nats, less log C.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification: Consistency, Robustness and
-        Adaptivity", 2023. As in the paper the margin is inside of the soft maximum; the authors' program also normalises the logits,
-        which is a parameter here.
+        Adaptivity", 2023. As in the paper the margin is inside of the soft maximum; the authors' program also normalises the
+        logits, which is a parameter here.
 
     >>> LdrKlLoss()(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0]))
     tensor(-0.9418)
