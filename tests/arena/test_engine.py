@@ -21,7 +21,10 @@ from lossary.arena.protocol import make_protocol
 from lossary.arena.store import Store
 from lossary.errors import InvalidValueError, LossaryError, StoreError
 
-QUICK: dict[str, Any] = {"seeds": 2, "epochs": 4, "learning_rates": [1e-3, 1e-2], "hidden": 8}
+OBJECTIVES = [
+    "cross_entropy", "focal", "squentropy", "polyloss", "dual_focal", "asymmetric_single_label", "comp_sum", "ldr_kl"
+]  # fmt: skip
+QUICK: dict[str, Any] = {"objectives": OBJECTIVES, "seeds": 2, "epochs": 4, "learning_rates": [1e-3, 1e-2], "hidden": 8}
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +37,14 @@ def test_several_processes_give_the_same_bits(alone: Comparison) -> None:
     events: list[Event] = []
     same(alone, lossary.compare("wine", store=None, workers=2, tell=events.append, **QUICK))
     assert {event.kind for event in events} == {"epoch", "done"}
-    assert [event.kind for event in events].count("done") == 8
+    assert [event.kind for event in events].count("done") == len(OBJECTIVES)
 
 
-COMPARE = """
+COMPARE = f"""
 import lossary, sys
+QUICK = {QUICK!r}
 if __name__ == "__main__":
-    lossary.compare("wine", store=sys.argv[1], workers=int(sys.argv[2]), seeds=2, epochs=4, learning_rates=[1e-3, 1e-2], hidden=8)
+    lossary.compare("wine", store=sys.argv[1], workers=int(sys.argv[2]), **QUICK)
 """
 
 
@@ -48,7 +52,7 @@ def kept(path: Path) -> int:
     """How many units are finished in a store."""
     if not path.exists():
         return 0
-    protocol = make_protocol(load("wine"), seeds=2, epochs=4, learning_rates=[1e-3, 1e-2], hidden=8)
+    protocol = make_protocol(load("wine"), **QUICK)
     store = Store(path)
     try:
         return sum(store.get(protocol.unit_key(candidate)) is not None for candidate in protocol.candidates)
@@ -177,5 +181,5 @@ def test_ray_gives_the_same_bits_though_a_node_is_killed_midway(alone: Compariso
             cluster.remove_node(doomed, allow_graceful=False)
 
     result = lossary.compare("wine", store=None, engine="ray", tell=told, **QUICK)
-    assert kinds == ["done"] * 8
+    assert kinds == ["done"] * len(OBJECTIVES)
     same(alone, result)
