@@ -41,6 +41,7 @@ def comp_sum(
 @objective(
     family="classification",
     function=comp_sum,
+    proper=True,  # at tau = 1, the default
     tune={"tau": (0.5, 1.9)},
     special_cases=[SpecialCase({"tau": 1.0}, "cross_entropy")],
 )
