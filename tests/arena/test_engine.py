@@ -71,11 +71,11 @@ def test_kill_9_at_random_moments_loses_at_most_what_is_in_flight(alone: Compari
         deadline = time.monotonic() + 120
         while process.poll() is None and kept(store) <= before and time.monotonic() < deadline:
             time.sleep(0.05)  # until it has got further than the last one
-        time.sleep(moments.uniform(0, 0.4))
+        time.sleep(moments.uniform(0, 0.1))  # a unit takes about as long
         process.send_signal(signal.SIGKILL)
         process.wait()
         after = kept(store)
-        assert after > before  # what was finished is there
+        assert after > before or before == len(OBJECTIVES)  # what was finished is there
         before = after
     same(alone, lossary.compare("wine", store=store, **QUICK))
 
