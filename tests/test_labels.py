@@ -96,3 +96,18 @@ def test_second_derivatives_vmap_and_layout(monkeypatch: pytest.MonkeyPatch, nam
         image = draw((2, 3, 4, 5), 7).to(memory_format=torch.channels_last)
         blocked, plain = both(monkeypatch, lambda: gradient(loss, image, labels((2, 3, 4, 5), "soft")))
         torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_learned_weights_and_targets_have_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, pos_weight = draw((23, 1), 3).abs().requires_grad_(), draw((7,), 4).abs().requires_grad_()
+    target = labels((23, 7), "soft").requires_grad_()
+
+    def run() -> Tensor:
+        loss = lossary.create("sigmoid_focal", weight=weight, pos_weight=pos_weight)
+        found = torch.autograd.grad(loss(draw((23, 7), 1), target), [weight, pos_weight, target])
+        return torch.cat([g.flatten() for g in found])
+
+    blocked, plain = both(monkeypatch, run)
+    assert plain.any()
+    torch.testing.assert_close(blocked, plain)

@@ -199,3 +199,21 @@ def test_memory_above_the_input_is_the_gradient(soft: bool) -> None:
         most = max(most, held)
     size = logits.numel() * logits.element_size()
     assert size <= most <= 1.1 * size + (16 << 20)  # 16 MiB are asked for and given back untouched
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("rule", [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}])
+@pytest.mark.parametrize("soft", [False, True])
+def test_learned_class_weights_and_targets_have_their_gradients(
+    monkeypatch: pytest.MonkeyPatch, rule: dict[str, Any], soft: bool
+) -> None:
+    logits, weight = draw((23, 7), 1), draw((7,), 4).abs().requires_grad_()
+    target = targets(logits, soft).requires_grad_(soft)
+    wanted = [weight, target] if soft else [weight]
+
+    def run() -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss("log_p", logits, target, weight=weight, **rule), wanted)])
+
+    blocked, plain = both(monkeypatch, run)
+    assert plain.any()
+    torch.testing.assert_close(blocked, plain)

@@ -10,6 +10,12 @@ ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cac
 SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
 
 
+def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
+    """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone."""
+    wanted = any(other is not None and other.requires_grad for other in others)
+    return logits.numel() <= SMALL or torch.compiler.is_compiling() or wanted
+
+
 def of_classes(z: Tensor) -> Iterator[tuple[slice, slice]]:
     """Slices of dimensions 0 and 2 of (N, C, S) that hold about a block each."""
     n, classes, space = z.shape

@@ -63,7 +63,7 @@ def cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_weig
     """The cost of each row (or element) of (N, *), and how many elements of each row count."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     weight, pos_weight = (None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight))
-    if logits.numel() <= _blocks.SMALL or torch.compiler.is_compiling() or target.requires_grad:
+    if _blocks.take_plain_operations(logits, target, weight, pos_weight):
         return _cost(widen(logits), target, weight, pos_weight, rule)
     found: Pair = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
     return found

@@ -134,8 +134,17 @@ def average_over_classes(
     per_sample = weighted.gather(1, index.unsqueeze(1)).squeeze(1)
     if label_smoothing:
         per_sample = per_sample * (1 - label_smoothing) + weighted.mean(1) * label_smoothing
-    mass = torch.ones_like(per_sample) if weight is None else weight[index]
-    return reduce(per_sample.masked_fill(ignored, 0.0), mass.masked_fill(ignored, 0.0).sum(), reduction)
+    return average_over_kept(per_sample, index, ignored, weight, reduction)
+
+
+def average_over_kept(per_sample: Tensor, index: Tensor, ignored: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """The mean of the samples that are not ignored, over the sum of their classes' weights."""
+    kept = per_sample.masked_fill(ignored, 0.0)
+    if reduction != "mean":
+        return reduce(kept, 1, reduction)
+    if weight is None:
+        return kept.sum() / (~ignored).sum().clamp_min(1)
+    return reduce(kept, weight[index].masked_fill(ignored, 0.0).sum(), reduction)
 
 
 def average_over_elements(owner: str, per_element: Tensor, *, weight: Tensor | None, reduction: str) -> Tensor:

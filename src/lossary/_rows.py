@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
-from lossary._objective import reduce, widen
+from lossary._objective import average_over_kept, reduce, widen
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def average_over_rows(
     rows = _as_rows(logits, side_by_side)
     shape = (logits.shape[0], *logits.shape[2:])
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
-    plain = rows.numel() <= _blocks.SMALL or torch.compiler.is_compiling() or target.requires_grad
+    plain = _blocks.take_plain_operations(logits, target, weight)
     soft = target.is_floating_point()
     if soft:
         at, ignored = _as_rows(target, side_by_side), None
@@ -123,12 +123,7 @@ def average_over_rows(
     per_sample = per_sample.view(shape)
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
-    per_sample = per_sample.masked_fill(ignored, 0.0)
-    if reduction != "mean":
-        return reduce(per_sample, 1, reduction)
-    if weight is None:
-        return per_sample.sum() / (~ignored).sum().clamp_min(1)
-    return reduce(per_sample, weight[at].view(shape).masked_fill(ignored, 0.0).sum(), reduction)
+    return average_over_kept(per_sample, at.view(shape), ignored, weight, reduction)
 
 
 def _classes_side_by_side(logits: Tensor) -> bool:
