@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
-CORE = {"errors", "_domains", "_checks", "_objective", "_registry", "_rows", "_labels"}
+CORE = {"errors", "_domains", "_checks", "_kernels", "_objective", "_registry", "_rows", "_labels", "_pairs", "distributed"}
 # What `import lossary` offers by name.
 MODULES = {
     "adversarial", "arena", "calibration", "catalogue", "claims", "data", "experiments", "functional", "losses", "metrics", "nn",
@@ -22,8 +22,11 @@ ALLOWED: dict[str, set[str]] = {
     "_checks": {"errors"},
     "_objective": {"_checks", "_domains"},
     "_blocks": set(),
-    "_rows": {"_blocks", "_objective"},
-    "_labels": {"_blocks", "_checks", "_objective"},
+    "_kernels": set(),
+    "distributed": {"_blocks", "_checks", "errors"},
+    "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
+    "_rows": {"_blocks", "_kernels", "_objective"},
+    "_labels": {"_blocks", "_checks", "_kernels", "_objective"},
     "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},
     "_index": {*CORE, "catalogue", "claims", "functional"},
@@ -104,7 +107,7 @@ print((time.perf_counter() - start) / (middle - start))
 
 
 def test_the_library_does_not_import_what_only_commands_need() -> None:
-    heavy = "{'sklearn', 'plotly', 'pyarrow', 'typer', 'rich', 'scipy'}"
+    heavy = "{'sklearn', 'plotly', 'pyarrow', 'typer', 'rich', 'scipy', 'numba'}"
     code = f"import sys, lossary; lossary.create('focal'); print(sorted({heavy} & set(sys.modules)))"
     assert run(code) == "[]"
 

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from lossary._objective import Objective
 
 ENTRY_POINTS = "lossary.objectives"
-FAMILIES = ("classification", "multilabel", "regression", "label_ranking", "bags")
+FAMILIES = (
+    "classification",
+    "multilabel",
+    "regression",
+    "label_ranking",
+    "bags",
+    "metric",
+    "contrastive",
+    "ranking",
+    "distillation",
+    "sets",
+)
 Link = Literal["probabilities", "scores", "ranking", "value"]
 Distributed = Literal["exact", "inexact"]
 Cls = TypeVar("Cls", bound="type[Objective]")

@@ -28,6 +28,7 @@ FAMILIES = (
     "regression",
     "language",
     "distillation",
+    "sets",
     "survival",
     "preference",
     "diffusion",

@@ -1,0 +1,1 @@
+"""Paired contrastive learning: two views of each sample, positives on the diagonal."""

@@ -1,0 +1,1 @@
+"""Learning to rank: lists of scored items with graded relevance."""

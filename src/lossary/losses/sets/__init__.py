@@ -1,0 +1,1 @@
+"""Outputs without an order of their own: sets, and orders to choose from."""
