@@ -7,6 +7,8 @@
 """
 
 from lossary.metrics.black_box import black_box_cross_entropy, black_box_quadratic
+from lossary.metrics.mean_reciprocal_rank import mean_reciprocal_rank
+from lossary.metrics.ndcg_at_k import ndcg_at_k
 from lossary.metrics.pass_at_n import pass_at_n, pass_at_n_from_counts
 from lossary.metrics.simpson_bias import simpson_bias
 from lossary.metrics.smooth_ece import ReliabilityCurve, reliability_curve, smooth_ece, smooth_ece_from_logits
@@ -15,6 +17,8 @@ __all__ = [
     "ReliabilityCurve",
     "black_box_cross_entropy",
     "black_box_quadratic",
+    "mean_reciprocal_rank",
+    "ndcg_at_k",
     "pass_at_n",
     "pass_at_n_from_counts",
     "reliability_curve",
