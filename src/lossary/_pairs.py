@@ -1,0 +1,383 @@
+"""Losses of pairs whose memory does not grow with the square of the batch.
+
+A loss of pairs is, for each anchor, a few numbers made of its row of similarities with all items; a small formula of these numbers
+follows. So a loss writes its row function on plain tensors, with the pairs of a block of anchors at once:
+
+.. code-block:: python
+
+    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:      # s (B, M): anchors of a block by all items
+        positive = s.masked_fill(~pairs.positive, 0.0).sum(1)     # each number is (B,)
+        return positive, pairs.positive.sum(1)
+
+    x = unit(widen(embedding))                                    # s is then the cosine
+    (mean, count) = over_rows(row, x, labels=labels)              # each (N,), differentiable
+    (total, count) = sum_over_rows(row, x, labels=labels)         # the sums over the anchors; cheaper
+
+``over_rows`` gives the numbers of each anchor, and computes the similarities again when it is differentiated. ``sum_over_rows``
+adds them up, and only the first sum has a gradient, which is computed while the similarities are at hand: a third less arithmetic.
+Use it where the loss is a sum or a mean over anchors, and ``over_rows`` for everything else.
+
+Both work on blocks of anchors, so that beside the embeddings and their gradient nothing is larger than a block, and value and
+gradient are those of the whole matrix. Small batches, ``torch.compile`` and second derivatives take the whole matrix.
+
+Paired losses give ``items`` (M, D) beside the anchors (N, D). What belongs to anchor i is item ``own[i]``: itself where a batch is
+compared with itself, its partner in a paired loss; by default ``own[i] = i``. ``pairs.at_own(s)`` are the similarities with it.
+Numbers that each anchor or item has beside its embedding and label (weights, temperatures, indices) go in as ``anchor_sides``
+and ``item_sides``, and come back as ``pairs.anchor_sides`` (B,) and ``pairs.item_sides`` (M,); they have no gradient. Learned
+scalars go in as ``parameters``, follow the pairs in the call of the row function, and have one: ``row(s, pairs, scale, bias)``.
+
+What a row function has to keep to: it treats every anchor alone; it works out of place on ``s``; a row without a valid pair gives a
+finite number and gradient (``log_sum_exp`` and ``torch.where`` before, not after, what may be infinite).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossary import _blocks
+
+SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a loop over blocks
+BLOCK = 1 << 18  # pairs of a block: what an anchor does with its row stays in a core's second-level cache
+FEWEST_ANCHORS = 32  # of a block, below which a matrix product is no faster than reading all items
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a row function may ask about the pairs of B anchors with M items."""
+
+    anchors: Tensor  # (B,) the anchors' places in the batch
+    own: Tensor | None  # (B,) the item that belongs to each
+    anchor_labels: Tensor | None
+    item_labels: Tensor | None
+    anchor_sides: tuple[Tensor, ...] = ()
+    item_sides: tuple[Tensor, ...] = ()
+    shape: tuple[int, int] = field(default=(0, 0))
+
+    @cached_property
+    def itself(self) -> Tensor:
+        """(B, M): whether the item is the anchor's own."""
+        if self.own is None:
+            return torch.zeros(self.shape, dtype=torch.bool, device=self.anchors.device)
+        return self.own[:, None] == torch.arange(self.shape[1], device=self.own.device)
+
+    @cached_property
+    def same(self) -> Tensor:
+        """(B, M): whether both have one label; the anchor's own item included."""
+        if self.anchor_labels is None or self.item_labels is None:
+            return self.itself
+        return self.anchor_labels[:, None] == self.item_labels
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """(B, M): one label, and not the anchor's own item."""
+        return self.same if self.own is None else self.same.scatter(1, self.own[:, None], False)
+
+    @cached_property
+    def negative(self) -> Tensor:
+        """(B, M): different labels; without labels, all items but the anchor's own."""
+        return ~self.same
+
+    def at_own(self, s: Tensor) -> Tensor:
+        """(B,): what (B, M) holds for the anchor's own item."""
+        if self.own is None:
+            raise AttributeError("the anchors have no items of their own")
+        return s.gather(1, self.own[:, None]).squeeze(1)
+
+
+Row = Callable[..., tuple[Tensor, ...]]
+
+
+def unit(x: Tensor) -> Tensor:
+    """Each row over its length. A row of zeros stays, with a gradient that is finite."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(length > 1e-12, length, torch.ones_like(length))
+
+
+def log_sum_exp(s: Tensor, where: Tensor | None = None) -> Tensor:
+    """The logarithm of the sum of the exponentials of each row's chosen elements; -inf, without a gradient, if there are none."""
+    chosen = s if where is None else s.masked_fill(~where, -torch.inf)
+    largest = chosen.detach().amax(1, keepdim=True)
+    largest = torch.where(largest == -torch.inf, torch.zeros_like(largest), largest)
+    total = (chosen - largest).exp().sum(1)
+    empty = total == 0
+    return torch.where(empty, -torch.inf, torch.where(empty, torch.ones_like(total), total).log() + largest.squeeze(1))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is no tensor, and how the tensors that have no gradient are laid out."""
+
+    row: Row
+    summed: bool
+    wanted: tuple[bool, ...]  # which of anchors, items and parameters are to have a gradient
+    together: bool  # whether the items are the anchors
+    parameters: int
+    anchor_sides: int
+
+    @property
+    def slopes(self) -> bool:
+        """Whether the sums bring their gradient with them."""
+        return self.summed and any(self.wanted)
+
+    def pairs(self, rows: slice, number_of_anchors: int, number_of_items: int, fixed: Sequence[Tensor | None]) -> Pairs:
+        labels, item_labels, own, *sides = fixed
+        device = next((x.device for x in fixed if x is not None), None)
+        places = torch.arange(number_of_anchors, device=device)[rows]
+        return Pairs(
+            anchors=places,
+            own=None if own is None else own[rows],
+            anchor_labels=None if labels is None else labels[rows],
+            item_labels=item_labels,
+            anchor_sides=tuple(side[rows] for side in sides[: self.anchor_sides] if side is not None),
+            item_sides=tuple(side for side in sides[self.anchor_sides :] if side is not None),
+            shape=(places.shape[0], number_of_items),
+        )
+
+    def split(self, tensors: Sequence[Any]) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
+        """Parameters, and what has no gradient."""
+        return tensors[: self.parameters], tensors[self.parameters :]
+
+
+def over_rows(
+    row: Row,
+    anchors: Tensor,
+    items: Tensor | None = None,
+    *,
+    labels: Tensor | None = None,
+    item_labels: Tensor | None = None,
+    own: Tensor | None = None,
+    anchor_sides: Sequence[Tensor] = (),
+    item_sides: Sequence[Tensor] = (),
+    parameters: Sequence[Tensor] = (),
+) -> tuple[Tensor, ...]:
+    """The numbers (N,) that the row function makes of each anchor's similarities.
+
+    Args:
+        row: called as ``row(s, pairs, *parameters)``; returns numbers (B,) for the anchors of a block.
+        anchors: (N, D).
+        items: (M, D); the anchors themselves if left out.
+        labels, item_labels: (N,) and (M,) integers; the items have those of the anchors if left out.
+        own: (N,) the item that belongs to each anchor; the one at its own place if left out and there are as many.
+        anchor_sides, item_sides: tensors (N, ...) and (M, ...) that the row function finds in the pairs.
+        parameters: tensors with a gradient, which the row function takes after the pairs.
+    """
+    return _apply(False, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters)
+
+
+def sum_over_rows(
+    row: Row,
+    anchors: Tensor,
+    items: Tensor | None = None,
+    *,
+    labels: Tensor | None = None,
+    item_labels: Tensor | None = None,
+    own: Tensor | None = None,
+    anchor_sides: Sequence[Tensor] = (),
+    item_sides: Sequence[Tensor] = (),
+    parameters: Sequence[Tensor] = (),
+) -> tuple[Tensor, ...]:
+    """The sums over the anchors of the numbers that :func:`over_rows` gives; the first has a gradient, the others have none."""
+    return _apply(True, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters)
+
+
+def _apply(
+    summed: bool,
+    row: Row,
+    anchors: Tensor,
+    items: Tensor | None,
+    labels: Tensor | None,
+    item_labels: Tensor | None,
+    own: Tensor | None,
+    anchor_sides: Sequence[Tensor],
+    item_sides: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    together, others = items is None, anchors if items is None else items
+    if others.shape[0] == anchors.shape[0]:
+        item_labels = labels if item_labels is None else item_labels
+        own = torch.arange(anchors.shape[0], device=anchors.device) if own is None else own
+    differentiable = (anchors, *parameters) if items is None else (anchors, items, *parameters)
+    wanted = tuple(torch.is_grad_enabled() and x.requires_grad for x in differentiable)
+    plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides))
+    fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
+    with torch.autocast(anchors.device.type, enabled=False):
+        if anchors.shape[0] * others.shape[0] <= SMALL or torch.compiler.is_compiling():
+            return _whole(plan, anchors, items, *parameters, *fixed)
+        found = _InBlocks.apply(plan, anchors, items, *parameters, *fixed)  # type: ignore[no-untyped-call]
+    return tuple(found[: len(found) - len(differentiable)] if plan.slopes else found)
+
+
+def _whole(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """The numbers, or their sums, with plain operations on the whole matrix."""
+    items = anchors if items is None else items
+    parameters, fixed = plan.split(tensors)
+    pairs = plan.pairs(slice(None), anchors.shape[0], items.shape[0], fixed)
+    numbers = plan.row(anchors @ items.T, pairs, *parameters)
+    if not plan.summed:
+        return tuple(numbers)
+    return tuple(number.sum() if place == 0 else number.detach().sum() for place, number in enumerate(numbers))
+
+
+def _similarities(anchors: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The anchors of each block and their similarities with all items, in room that the next block takes again.
+
+    Nothing small is to be allocated and kept between two blocks: it would lie between their temporaries, and keep the system's
+    allocator from joining them into the room for the next.
+    """
+    size = BLOCK if anchors.device.type == "cpu" else _blocks.ACCELERATOR_BLOCK
+    step = min(anchors.shape[0], max(FEWEST_ANCHORS, size // items.shape[0]))
+    transposed = items.detach().T.contiguous()  # which the product reads faster
+    room = anchors.new_empty(step, items.shape[0])
+    for start in range(0, anchors.shape[0], step):
+        block = anchors.detach()[start : start + step]
+        yield slice(start, start + step), torch.mm(block, transposed, out=room[: block.shape[0]])
+
+
+class _Slopes:
+    """The gradient by embeddings and parameters, gathered block by block; of what nobody wants it is left empty."""
+
+    def __init__(self, plan: _Plan, anchors: Tensor, items: Tensor, parameters: Sequence[Tensor]):
+        self.plan, self.items = plan, items
+        tensors = (anchors, *parameters) if plan.together else (anchors, items, *parameters)
+        self.found = [torch.zeros_like(x) if wanted else x.new_empty(0) for x, wanted in zip(tensors, plan.wanted, strict=True)]
+
+    def add(self, rows: slice, block: Tensor, by_s: Tensor | None, by_parameters: Sequence[Tensor | None]) -> None:
+        together, wanted = self.plan.together, self.plan.wanted
+        if by_s is not None and wanted[0]:
+            self.found[0][rows].addmm_(by_s, self.items)
+        if by_s is not None and wanted[not together]:
+            self.found[not together].addmm_(by_s.T, block)
+        for place, part in enumerate(by_parameters, 1 if together else 2):
+            if part is not None and wanted[place]:
+                self.found[place].add_(part)
+
+
+class _InBlocks(torch.autograd.Function):
+    """The same on blocks of anchors. Sums bring their gradient with them; numbers of anchors are computed again for it."""
+
+    @staticmethod
+    def forward(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        others = anchors if items is None else items
+        parameters, fixed = plan.split(tensors)
+        slopes = _Slopes(plan, anchors, others, parameters) if plan.slopes else None
+        found: tuple[Tensor, ...] = ()
+        for rows, s in _similarities(anchors, others):
+            pairs = plan.pairs(rows, anchors.shape[0], others.shape[0], fixed)
+            if slopes is None:
+                numbers = plan.row(s, pairs, *parameters)
+            else:
+                numbers = _with_slopes(plan, slopes, rows, anchors[rows], s, pairs, parameters, None)
+            if not found:
+                found = tuple(x.new_zeros(() if plan.summed else anchors.shape[:1]) for x in numbers)
+            for total, number in zip(found, numbers, strict=True):
+                if plan.summed:
+                    total.add_(number.detach().sum())
+                else:
+                    total[rows] = number.detach()
+        return (*found, *(() if slopes is None else slopes.found))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        plan, anchors, items, *tensors = inputs
+        ctx.plan, ctx.tensors = plan, len(tensors)
+        ctx.set_materialize_grads(False)
+        if plan.summed:
+            ctx.mark_non_differentiable(*output[1:])
+        slopes = output[len(output) - len(plan.wanted) :] if plan.slopes else ()
+        ctx.save_for_backward(anchors, items, *tensors, *slopes)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        plan: _Plan = ctx.plan
+        pulled: tuple[Tensor | None, ...]
+        anchors, items, *rest = ctx.saved_tensors
+        tensors, found = rest[: ctx.tensors], rest[ctx.tensors :]
+        parameters, fixed = plan.split(tensors)
+        nothing = (None,) * len(fixed)
+        if all(each is None for each in upstream):
+            return (None,) * (3 + len(tensors))
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            pulled = _pulled_through_the_whole(plan, anchors, items, parameters, fixed, upstream)
+        elif plan.summed:
+            pulled = tuple(slope * upstream[0] if wanted else None for slope, wanted in zip(found, plan.wanted, strict=True))
+        else:
+            pulled = _pulled_through_blocks(plan, anchors, items, parameters, fixed, upstream)
+        by_items = (None,) if plan.together else ()
+        return (None, pulled[0], *by_items, *pulled[1:], *nothing)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[Any, ...],
+        plan: _Plan,
+        anchors: Tensor,
+        items: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> Any:
+        inputs = list(zip((anchors, items, *tensors), in_dims[1:], strict=True))
+        each = []
+        for place in range(info.batch_size):
+            own = (x if x is None or dim is None else x.select(dim, place) for x, dim in inputs)
+            each.append(_InBlocks.apply(plan, *own))  # type: ignore[no-untyped-call]
+        return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), (0,) * len(each[0])
+
+
+def _pulled_through_blocks(
+    plan: _Plan,
+    anchors: Tensor,
+    items: Tensor | None,
+    parameters: Sequence[Tensor],
+    fixed: Sequence[Tensor | None],
+    upstream: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    others = anchors if items is None else items
+    slopes = _Slopes(plan, anchors, others, parameters)
+    for rows, s in _similarities(anchors, others):
+        pairs = plan.pairs(rows, anchors.shape[0], others.shape[0], fixed)
+        flowing = [each if each is None else each[rows] for each in upstream]
+        _with_slopes(plan, slopes, rows, anchors[rows], s, pairs, parameters, flowing)
+    return tuple(slope if wanted else None for slope, wanted in zip(slopes.found, plan.wanted, strict=True))
+
+
+def _pulled_through_the_whole(
+    plan: _Plan,
+    anchors: Tensor,
+    items: Tensor | None,
+    parameters: Sequence[Tensor],
+    fixed: Sequence[Tensor | None],
+    upstream: Sequence[Tensor | None],
+) -> tuple[Tensor, ...]:
+    def whole(*by: Tensor) -> tuple[Tensor, ...]:
+        others, learned = (None, by[1:]) if items is None else (by[1], by[2:])
+        numbers = _whole(plan, by[0], others, *learned, *fixed)
+        return tuple(number for number, each in zip(numbers, upstream, strict=False) if each is not None)
+
+    by = (anchors, *parameters) if items is None else (anchors, items, *parameters)
+    pulled: tuple[Tensor, ...] = torch.func.vjp(whole, *by)[1](tuple(each for each in upstream if each is not None))
+    return pulled
+
+
+def _with_slopes(
+    plan: _Plan,
+    slopes: _Slopes,
+    rows: slice,
+    block: Tensor,
+    s: Tensor,
+    pairs: Pairs,
+    parameters: Sequence[Tensor],
+    upstream: Sequence[Tensor | None] | None,
+) -> tuple[Tensor, ...]:
+    """The numbers of a block; adds to the slopes what flows back from them, or from the first of them alone."""
+    with torch.enable_grad():
+        leaves = [s.detach().requires_grad_(), *(parameter.detach().requires_grad_() for parameter in parameters)]
+        numbers = plan.row(leaves[0], pairs, *leaves[1:])
+    chosen = [(numbers[0], torch.ones_like(numbers[0]))] if upstream is None else list(zip(numbers, upstream, strict=True))
+    flowing = [(number, each) for number, each in chosen if each is not None and number.requires_grad]
+    if flowing:
+        found = torch.autograd.grad([one for one, _ in flowing], leaves, [each for _, each in flowing], allow_unused=True)
+        slopes.add(rows, block, found[0], found[1:])
+    return tuple(numbers)
