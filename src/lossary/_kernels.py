@@ -1,0 +1,170 @@
+"""Elementary functions of single float32 numbers for loops that Numba compiles, and how such loops are compiled.
+
+A loop over numbers is as fast as memory only if the compiler turns it into vector instructions, which a call of the C library
+prevents. So the functions here are polynomials after a reduction of the argument, exact to one or two units in the last place;
+NaN stays NaN, infinities and zeros give what they give in PyTorch, and subnormal results are 0.
+
+This module imports Numba: import it where a large batch on a processor comes, and not before.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+f32, i32 = np.float32, np.int32
+
+# The compiler may fuse a product and a sum; in loops it may also reorder sums, without which none is vectorised. It may not
+# assume that there are no NaN.
+EXACT, REORDERED = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
+
+
+def elementary(function: Callable[..., Any]) -> Any:
+    """Compile a function of numbers that loops call, and that vanishes in them."""
+    return numba.njit(fastmath=EXACT, error_model="numpy")(function)
+
+
+def loop(function: Callable[..., Any]) -> Any:
+    """Compile a function with loops over arrays, and keep it on disk if there is a place for it."""
+    options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True, "boundscheck": False}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no directory can be written
+        return numba.njit(**options)(function)
+
+
+def _as_float(_: Any, bits: Any) -> Any:
+    """The float32 of these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+def _as_int(_: Any, number: Any) -> Any:
+    """The bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+as_float: Any = intrinsic(_as_float)
+as_int: Any = intrinsic(_as_int)
+
+
+@elementary
+def _powers_of_two(x: Any) -> Any:
+    """k and r with x = k log 2 + r and |r| <= (log 2) / 2, for an x that is not far beyond what float32 can hold e^x of."""
+    x = f32(-88.0) if x < f32(-88.0) else x
+    x = f32(88.8) if x > f32(88.8) else x
+    k = np.floor(x * f32(1.44269504) + f32(0.5))
+    return k, (x - k * f32(0.693359375)) - k * f32(-2.12194440e-4)
+
+
+@elementary
+def _expm1_near_0(r: Any) -> Any:
+    p = f32(1.9875691500e-4)
+    p = p * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    return (p * r) * r + r
+
+
+@elementary
+def _two_to_the(k: Any) -> Any:
+    """2^k for -127 <= k <= 128, where the ends are 0 and infinity."""
+    return as_float(i32(i32(i32(k) + i32(127)) << i32(23)))
+
+
+@elementary
+def exp(x: Any) -> Any:
+    k, r = _powers_of_two(x)
+    return (_expm1_near_0(r) + f32(1.0)) * _two_to_the(k)
+
+
+@elementary
+def expm1(x: Any) -> Any:
+    k, r = _powers_of_two(x)
+    scale = _two_to_the(k)
+    return _expm1_near_0(r) * scale + (scale - f32(1.0))
+
+
+@elementary
+def log(x: Any) -> Any:
+    tiny = x < f32(1.17549435e-38)
+    y = x * f32(8388608.0) if tiny else x
+    bits = as_int(y)
+    k = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))  # Numba widens sums of integers, which halves the speed
+    r = as_float(i32(bits - i32(k << i32(23)))) - f32(1.0)  # y = 2^k (1 + r), and 1 + r is from sqrt(1/2) to sqrt(2)
+    square = r * r
+    p = f32(7.0376836292e-2)
+    p = p * r - f32(1.1514610310e-1)
+    p = p * r + f32(1.1676998740e-1)
+    p = p * r - f32(1.2420140846e-1)
+    p = p * r + f32(1.4249322787e-1)
+    p = p * r - f32(1.6668057665e-1)
+    p = p * r + f32(2.0000714765e-1)
+    p = p * r - f32(2.4999993993e-1)
+    p = p * r + f32(3.3333331174e-1)
+    times = f32(k) - (f32(23.0) if tiny else f32(0.0))
+    tail = (p * r) * square + times * f32(-2.12194440e-4) - f32(0.5) * square
+    found = (tail + r) + times * f32(0.693359375)
+    found = found if x < f32(np.inf) else x  # infinity, NaN
+    return found if x > f32(0.0) else (f32(-np.inf) if x == f32(0.0) else f32(np.nan))
+
+
+@elementary
+def log1p(x: Any) -> Any:
+    y = f32(1.0) + x
+    near = y == f32(1.0)
+    step = f32(1.0) if near else y - f32(1.0)  # what of x is left in y
+    found = log(y) * (x / step)
+    found = x if near else found
+    return log(y) if y == f32(np.inf) else found
+
+
+@elementary
+def _log1p_unit(x: Any) -> Any:
+    """log(1 + x) for x from 0 to 1."""
+    s = x / (f32(2.0) + x)
+    square = s * s + f32(1e-30)  # at most 1/9, and never subnormal, which would take a hundred times as long
+    p = f32(0.11619438)
+    p = p * square + f32(0.10851679)
+    p = p * square + f32(0.1429629)
+    p = p * square + f32(0.19999851)
+    p = p * square + f32(0.33333334)
+    return f32(2.0) * ((p * square) * s + s)
+
+
+@elementary
+def sigmoid(x: Any) -> Any:
+    small = exp(-abs(x))
+    large = f32(1.0) / (f32(1.0) + small)
+    return large if x >= f32(0.0) else small * large
+
+
+@elementary
+def softplus(x: Any) -> Any:
+    """log(1 + e^x)."""
+    tail = _log1p_unit(exp(-abs(x)))
+    return (x if x > f32(0.0) else f32(0.0)) + tail
+
+
+@elementary
+def log_sigmoid(x: Any) -> Any:
+    return -softplus(-x)
+
+
+@elementary
+def power(x: Any, exponent: Any) -> Any:
+    """x ** exponent for x >= 0 and an exponent > 0."""
+    return exp(exponent * log(x))

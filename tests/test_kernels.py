@@ -1,0 +1,66 @@
+"""The elementary functions of the loops that Numba compiles are those of NumPy, to a few units in the last place."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from lossary import _kernels
+
+WIDE = np.concatenate([np.linspace(-87.0, 88.0, 20_001), np.linspace(-1.0, 1.0, 5_001), -np.logspace(-20, 0, 3_001)])
+POSITIVE = np.concatenate([np.logspace(-37, 37, 20_001), np.linspace(0.5, 2.0, 5_001)])
+ABOVE_MINUS_ONE = np.concatenate([np.logspace(-30, 20, 20_001), -np.logspace(-30, -1e-4, 20_001)])
+
+FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Any, float]] = {
+    "exp": (np.exp, WIDE, 1.5),
+    "expm1": (np.expm1, WIDE, 2.0),
+    "log": (np.log, POSITIVE, 1.5),
+    "log1p": (np.log1p, ABOVE_MINUS_ONE, 3.0),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), WIDE, 4.0),
+    "softplus": (lambda x: np.logaddexp(0, x), WIDE, 4.0),
+    "log_sigmoid": (lambda x: -np.logaddexp(0, -x), WIDE, 4.0),
+}
+
+
+def over(name: str) -> Callable[[Any], Any]:
+    function = getattr(_kernels, name)
+
+    @numba.njit(fastmath=_kernels.REORDERED, error_model="numpy")
+    def run(x: Any, out: Any) -> None:
+        for j in range(x.shape[0]):
+            out[j] = function(x[j])
+
+    def apply(x: Any) -> Any:
+        out = np.empty_like(x)
+        run(x, out)
+        return out
+
+    return apply
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_elementary_functions(name: str) -> None:
+    exact, at, units = FUNCTIONS[name]
+    x, apply = at.astype(np.float32), over(name)
+    expected = exact(x.astype(np.float64))
+    off = np.abs(apply(x) - expected) / np.spacing(np.abs(expected).astype(np.float32))
+    assert off[np.abs(expected) > np.finfo(np.float32).tiny].max() < units
+    special = np.array([0.0, np.inf, -np.inf, np.nan, 1e4, -1e4], np.float32)
+    with np.errstate(all="ignore"):
+        limits = exact(special.astype(np.float64)).astype(np.float32)
+    if name == "log1p":
+        limits = np.array([0.0, np.inf, np.nan, np.nan, np.log1p(1e4), np.nan], np.float32)
+    if name in ("softplus", "log_sigmoid"):  # of infinity it is the limit
+        limits[:3] = {"softplus": [np.log(2), np.inf, 0.0], "log_sigmoid": [-np.log(2), 0.0, -np.inf]}[name]
+    np.testing.assert_allclose(apply(special), limits, rtol=1e-6)
+
+
+def test_powers() -> None:
+    @numba.njit
+    def run(x: Any, exponent: Any) -> Any:
+        return _kernels.power(x, exponent)
+
+    for x in (0.0, 1e-6, 0.3, 1.0):
+        assert run(np.float32(x), np.float32(1.7)) == pytest.approx(x**1.7, rel=2e-6)
