@@ -71,6 +71,7 @@ def described(spec: Spec | UnitSpec) -> dict[str, Any]:
             for case in spec.special_cases
         ],
         "waivers": dict(spec.waivers),
+        "aliases": list(spec.aliases),
     }
 
 

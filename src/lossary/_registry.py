@@ -106,6 +106,7 @@ class Spec:
     tune: Mapping[str, tuple[float, float]]
     special_cases: tuple[SpecialCase, ...]
     waivers: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> dict[str, object]:
@@ -178,6 +179,7 @@ def objective(
     *,
     family: str,
     function: Callable[..., Any],
+    aliases: Iterable[str] = (),
     soft_targets: bool = True,
     decomposable: bool = True,
     spatial: bool = True,
@@ -200,6 +202,7 @@ def objective(
     Args:
         family: the row of the calling convention it follows.
         function: the pure function of the same maths, decorated with :func:`lossary.formula`.
+        aliases: shorter names that the paper uses, by which it is found, built and shown as well; it is listed by its name alone.
         soft_targets: whether probabilities are accepted as targets.
         decomposable: False for a function of the batch as a whole, which has no per-sample values.
         spatial: whether outputs may have more dimensions than the first two of their family.
@@ -252,6 +255,7 @@ def objective(
             tune=MappingProxyType(dict(tune or {})),
             special_cases=tuple(special_cases),
             waivers=MappingProxyType(dict(waivers or {})),
+            aliases=tuple(aliases),
         )
         return cls
 
@@ -315,11 +319,17 @@ def specs(kind: str = "objective") -> dict[str, Spec]:
 
 
 def spec(name: str, kind: str = "objective") -> Spec:
-    """The spec of one name; a misspelt one is refused with suggestions."""
+    """The spec of one name or alias; a misspelt one is refused with suggestions."""
     known = specs(kind)
+    name = name_of(name, known)
     if name not in known:
         raise UnknownNameError(f"there is no {kind} named {name!r}{suggestion(name, known)}")
     return known[name]
+
+
+def name_of(name: str, known: Mapping[str, Spec]) -> str:
+    """The registered name that an alias stands for; any other name is given back."""
+    return name if name in known else next((found.name for found in known.values() if name in found.aliases), name)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -371,7 +381,7 @@ def create(name: str, *, kind: str = "objective", **parameters: Any) -> Any:
 
 def _spec_to_build(name: str, kind: str) -> Spec | UnitSpec:
     if kind == "objective":
-        if name not in specs():
+        if name_of(name, specs()) not in specs():
             for other in sorted(set(HOMES) - {"objective"}):
                 if name in units(other):
                     line = units(other)[name].import_line

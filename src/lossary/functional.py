@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from lossary._registry import specs, suggestion
+from lossary._registry import name_of, specs, suggestion
 
 # Functions that belong to an objective without being its loss.
 BESIDE = {
@@ -20,6 +20,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
         beside: Callable[..., Any] = getattr(importlib.import_module(BESIDE[name]), name)
         return beside
     known = specs()
+    name = name_of(name, known)
     if name not in known:
         raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, [*known, *BESIDE])}")
     return known[name].function

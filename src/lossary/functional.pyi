@@ -27,6 +27,9 @@ from lossary.losses.classification.smooth_adversarial_comp_sum import smooth_adv
 from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.classification.z_loss import z_loss as z_loss
+from lossary.losses.contrastive.byol import byol as byol
+from lossary.losses.contrastive.cross_cosine_similarity import cross_cosine_similarity as cross_cosine_similarity
+from lossary.losses.contrastive.cross_sigmoid_similarity import cross_sigmoid_similarity as cross_sigmoid_similarity
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.multilabel.anyloss import anyloss as anyloss

@@ -96,6 +96,7 @@ class Unit:
     exact_gradient_with: dict[str, Any] = field(default_factory=dict)
     special_cases: list[dict[str, Any]] = field(default_factory=list)
     waivers: dict[str, str] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
 
     def takes(self, parameter: str) -> bool:
         return any(known.name == parameter for known in self.parameters)

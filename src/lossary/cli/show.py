@@ -32,7 +32,8 @@ def show(
 def _registered(name: str) -> list[Unit]:
     """The units of this name, an objective first: several kinds may have the same one."""
     wanted = name.strip().lower().replace("-", "_").replace(" ", "_")
-    return sorted((unit for (_, known), unit in units().items() if known == wanted), key=lambda unit: unit.kind != "objective")
+    found = [unit for unit in units().values() if wanted == unit.name or wanted in unit.aliases]
+    return sorted(found, key=lambda unit: unit.kind != "objective")
 
 
 def _record(name: str) -> Paper:
@@ -63,6 +64,8 @@ def _unit_text(unit: Unit) -> list[str]:
     lines += [""]
     if unit.kind == "objective":
         lines += [*labelled("supports", "; ".join(_supports(unit))), *labelled("predicts", _prediction(unit))]
+    if unit.aliases:
+        lines += labelled("also named", ", ".join(unit.aliases))
     for case in unit.special_cases:
         given = ", ".join(f"{key}={value}" for key, value in case["parameters"].items())
         other = ", ".join(f"{key}={value}" for key, value in case["of"].items())

@@ -1,5 +1,7 @@
 """Layers and heads: plain :class:`torch.nn.Module`."""
 
 from lossary.nn.code_wise_attention import CodeWiseAttention
+from lossary.nn.ema_target import EmaTarget
+from lossary.nn.multi_head_projector import MultiHeadProjector
 
-__all__ = ["CodeWiseAttention"]
+__all__ = ["CodeWiseAttention", "EmaTarget", "MultiHeadProjector"]

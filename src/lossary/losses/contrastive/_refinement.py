@@ -1,0 +1,43 @@
+"""What both refinements of BYOL share: pairs that already look alike count as positives."""
+
+from typing import Any
+
+from torch import Tensor
+
+from lossary._objective import Objective, reduce, widen
+from lossary._pairs import Row, sum_over_rows, unit
+from lossary.errors import InvalidTypeError
+
+UNREACHED = {"positive_threshold": 2.0, "negative_threshold": -2.0}  # neither a cosine nor a sigmoid gets there
+
+
+def mean_over_pairs(row: Row, prediction: Tensor, target: Tensor) -> Tensor:
+    """The mean of the chosen pairs' costs over the batch, where the row function gives an anchor's sum of costs and its count."""
+    total, count = sum_over_rows(row, prediction, target)
+    return reduce(total, count, "mean")
+
+
+class SelfLabelled(Objective):
+    """A refinement of BYOL: both thresholds are out of reach while ``progress`` is below ``warmup``."""
+
+    consumes = "embedding"
+    warmup: float
+    reduction: str
+
+    def __init__(self, **hyperparameters: object):
+        super().__init__(**hyperparameters)
+        if self.warmup > 0:
+            self.requires = ("progress",)
+
+    def forward(self, prediction: Tensor, target: Tensor, progress: float | None = None) -> Tensor:
+        parameters: dict[str, Any] = self.hyperparameters()
+        del parameters["warmup"]
+        if self.warmup > 0:
+            if progress is None:
+                raise InvalidTypeError(f"{self.name}: progress must be a number from 0 to 1 with warmup={self.warmup}, got None")
+            if progress < self.warmup:
+                parameters |= UNREACHED
+        return self.function(prediction, target, **parameters)
+
+    def link(self, output: Tensor) -> Tensor:
+        return unit(widen(output)).to(output.dtype)
