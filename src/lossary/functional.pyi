@@ -30,6 +30,10 @@ from lossary.losses.classification.z_loss import z_loss as z_loss
 from lossary.losses.contrastive.byol import byol as byol
 from lossary.losses.contrastive.cross_cosine_similarity import cross_cosine_similarity as cross_cosine_similarity
 from lossary.losses.contrastive.cross_sigmoid_similarity import cross_sigmoid_similarity as cross_sigmoid_similarity
+from lossary.losses.contrastive.give import give as give
+from lossary.losses.contrastive.give_oid import give_oid as give_oid
+from lossary.losses.contrastive.give_oiic import give_oiic as give_oiic
+from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.multilabel.anyloss import anyloss as anyloss
