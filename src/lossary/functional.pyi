@@ -4,10 +4,12 @@ from lossary.losses.bags.bag_level import bag_level as bag_level
 from lossary.losses.bags.instance_level import instance_level as instance_level
 from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolated_bag
 from lossary.losses.classification.aldr_kl import aldr_kl as aldr_kl
+from lossary.losses.classification.arcface import arcface as arcface
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
 from lossary.losses.classification.black_box_quadratic import black_box_quadratic as black_box_quadratic
 from lossary.losses.classification.comp_sum import comp_sum as comp_sum
 from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
+from lossary.losses.classification.cosface import cosface as cosface
 from lossary.losses.classification.cross_entropy import cross_entropy as cross_entropy
 from lossary.losses.classification.dataset_equity import dataset_equity as dataset_equity
 from lossary.losses.classification.dco import dco as dco
@@ -20,6 +22,7 @@ from lossary.losses.classification.ldr_kl import ldr_kl as ldr_kl
 from lossary.losses.classification.legendretron import legendretron as legendretron
 from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
+from lossary.losses.classification.normalized_softmax import normalized_softmax as normalized_softmax
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
