@@ -37,6 +37,7 @@ from lossary.losses.contrastive.give import give as give
 from lossary.losses.contrastive.give_oid import give_oid as give_oid
 from lossary.losses.contrastive.give_oiic import give_oiic as give_oiic
 from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
+from lossary.losses.contrastive.groco import groco as groco
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.multilabel.anyloss import anyloss as anyloss
