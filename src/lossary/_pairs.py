@@ -28,12 +28,16 @@ scalars go in as ``parameters``, follow the pairs in the call of the row functio
 
 What a row function has to keep to: it treats every anchor alone; it works out of place on ``s``; a row without a valid pair gives a
 finite number and gradient (``log_sum_exp`` and ``torch.where`` before, not after, what may be infinite).
+
+What a row function does with masks takes longer than the products of the embeddings. A loss of labels that many use can bring
+the same numbers, and their derivative, as a loop that Numba compiles: a :class:`Kernel`. Large float32 batches on a processor take
+it, with the items in the order of their labels, so that the positives of an anchor lie side by side and nobody needs a mask.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,6 +95,20 @@ class Pairs:
 Row = Callable[..., tuple[Tensor, ...]]
 
 
+class Kernel(NamedTuple):
+    """A row function as a compiled loop over the anchors of a block.
+
+    The loop is called as ``loop(s, first, last, own, upstream, out, *constants)`` with arrays: the items of an anchor's label
+    are those from ``first`` to before ``last``, its own item among them is ``own`` (-1 if it has none). It writes the numbers
+    into ``out`` (B, numbers), and where ``upstream`` has rows, ``(B, numbers)``, it overwrites ``s`` by the derivative of their
+    product.
+    """
+
+    load: Callable[[], Callable[..., None]]  # imports Numba, and so is called late
+    numbers: int
+    constants: tuple[float, ...] = ()
+
+
 def unit(x: Tensor) -> Tensor:
     """Each row over its length. A row of zeros stays, with a gradient that is finite."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -99,8 +117,6 @@ def unit(x: Tensor) -> Tensor:
 
 def log_sum_exp(s: Tensor, where: Tensor | None = None) -> Tensor:
     """The logarithm of the sum of the exponentials of each row's chosen elements; -inf, without a gradient, if there are none."""
-    if s.shape[1] == 0:
-        return s.sum(1) - torch.inf
     chosen = s if where is None else s.masked_fill(~where, -torch.inf)
     largest = chosen.detach().amax(1, keepdim=True)
     largest = torch.where(largest == -torch.inf, torch.zeros_like(largest), largest)
@@ -119,6 +135,7 @@ class _Plan:
     together: bool  # whether the items are the anchors
     parameters: int
     anchor_sides: int
+    kernel: Kernel | None = None
 
     @property
     def slopes(self) -> bool:
@@ -155,6 +172,7 @@ def over_rows(
     anchor_sides: Sequence[Tensor] = (),
     item_sides: Sequence[Tensor] = (),
     parameters: Sequence[Tensor] = (),
+    kernel: Kernel | None = None,
 ) -> tuple[Tensor, ...]:
     """The numbers (N,) that the row function makes of each anchor's similarities.
 
@@ -166,8 +184,9 @@ def over_rows(
         own: (N,) the item that belongs to each anchor; the one at its own place if left out and there are as many.
         anchor_sides, item_sides: tensors (N, ...) and (M, ...) that the row function finds in the pairs.
         parameters: tensors with a gradient, which the row function takes after the pairs.
+        kernel: the same numbers from labels alone, as a compiled loop.
     """
-    return _apply(False, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters)
+    return _apply(False, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, kernel)
 
 
 def sum_over_rows(
@@ -181,9 +200,10 @@ def sum_over_rows(
     anchor_sides: Sequence[Tensor] = (),
     item_sides: Sequence[Tensor] = (),
     parameters: Sequence[Tensor] = (),
+    kernel: Kernel | None = None,
 ) -> tuple[Tensor, ...]:
     """The sums over the anchors of the numbers that :func:`over_rows` gives; the first has a gradient, the others have none."""
-    return _apply(True, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters)
+    return _apply(True, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, kernel)
 
 
 def _apply(
@@ -197,6 +217,7 @@ def _apply(
     anchor_sides: Sequence[Tensor],
     item_sides: Sequence[Tensor],
     parameters: Sequence[Tensor],
+    kernel: Kernel | None,
 ) -> tuple[Tensor, ...]:
     together, others = items is None, anchors if items is None else items
     if others.shape[0] == anchors.shape[0]:
@@ -204,7 +225,7 @@ def _apply(
         own = torch.arange(anchors.shape[0], device=anchors.device) if own is None else own
     differentiable = (anchors, *parameters) if items is None else (anchors, items, *parameters)
     wanted = tuple(torch.is_grad_enabled() and x.requires_grad for x in differentiable)
-    plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides))
+    plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
     with torch.autocast(anchors.device.type, enabled=False):
         if anchors.shape[0] * others.shape[0] <= SMALL or torch.compiler.is_compiling():
@@ -247,12 +268,24 @@ class _Slopes:
         tensors = (anchors, *parameters) if plan.together else (anchors, items, *parameters)
         self.found = [torch.zeros_like(x) if wanted else x.new_empty(0) for x, wanted in zip(tensors, plan.wanted, strict=True)]
 
-    def add(self, rows: slice, block: Tensor, by_s: Tensor | None, by_parameters: Sequence[Tensor | None]) -> None:
+    def in_order(self, ordered: Tensor) -> Tensor | None:
+        """Room for the gradient by the items in another order, in which the products are to take them from now on."""
+        self.items = ordered
+        return torch.zeros_like(ordered) if self.plan.wanted[not self.plan.together] else None
+
+    def add(
+        self,
+        rows: slice,
+        block: Tensor,
+        by_s: Tensor | None,
+        by_parameters: Sequence[Tensor | None],
+        by_items: Tensor | None = None,
+    ) -> None:
         together, wanted = self.plan.together, self.plan.wanted
         if by_s is not None and wanted[0]:
             self.found[0][rows].addmm_(by_s, self.items)
         if by_s is not None and wanted[not together]:
-            self.found[not together].addmm_(by_s.T, block)
+            (self.found[not together] if by_items is None else by_items).addmm_(by_s.T, block)
         for place, part in enumerate(by_parameters, 1 if together else 2):
             if part is not None and wanted[place]:
                 self.found[place].add_(part)
@@ -266,20 +299,7 @@ class _InBlocks(torch.autograd.Function):
         others = anchors if items is None else items
         parameters, fixed = plan.split(tensors)
         slopes = _Slopes(plan, anchors, others, parameters) if plan.slopes else None
-        found: tuple[Tensor, ...] = ()
-        for rows, s in _similarities(anchors, others):
-            pairs = plan.pairs(rows, anchors.shape[0], others.shape[0], fixed)
-            if slopes is None:
-                numbers = plan.row(s, pairs, *parameters)
-            else:
-                numbers = _with_slopes(plan, slopes, rows, anchors[rows], s, pairs, parameters, None)
-            if not found:
-                found = tuple(x.new_zeros(() if plan.summed else anchors.shape[:1]) for x in numbers)
-            for total, number in zip(found, numbers, strict=True):
-                if plan.summed:
-                    total.add_(number.detach().sum())
-                else:
-                    total[rows] = number.detach()
+        found = _sweep(plan, anchors, others, parameters, fixed, slopes, None)
         return (*found, *(() if slopes is None else slopes.found))
 
     @staticmethod
@@ -307,7 +327,10 @@ class _InBlocks(torch.autograd.Function):
         elif plan.summed:
             pulled = tuple(slope * upstream[0] if wanted else None for slope, wanted in zip(found, plan.wanted, strict=True))
         else:
-            pulled = _pulled_through_blocks(plan, anchors, items, parameters, fixed, upstream)
+            others = anchors if items is None else items
+            slopes = _Slopes(plan, anchors, others, parameters)
+            _sweep(plan, anchors, others, parameters, fixed, slopes, upstream)
+            pulled = tuple(slope if wanted else None for slope, wanted in zip(slopes.found, plan.wanted, strict=True))
         by_items = (None,) if plan.together else ()
         return (None, pulled[0], *by_items, *pulled[1:], *nothing)
 
@@ -328,21 +351,71 @@ class _InBlocks(torch.autograd.Function):
         return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), (0,) * len(each[0])
 
 
-def _pulled_through_blocks(
+def _sweep(
     plan: _Plan,
     anchors: Tensor,
-    items: Tensor | None,
+    items: Tensor,
     parameters: Sequence[Tensor],
     fixed: Sequence[Tensor | None],
-    upstream: Sequence[Tensor | None],
-) -> tuple[Tensor | None, ...]:
-    others = anchors if items is None else items
-    slopes = _Slopes(plan, anchors, others, parameters)
-    for rows, s in _similarities(anchors, others):
-        pairs = plan.pairs(rows, anchors.shape[0], others.shape[0], fixed)
-        flowing = [each if each is None else each[rows] for each in upstream]
-        _with_slopes(plan, slopes, rows, anchors[rows], s, pairs, parameters, flowing)
-    return tuple(slope if wanted else None for slope, wanted in zip(slopes.found, plan.wanted, strict=True))
+    slopes: _Slopes | None,
+    upstream: Sequence[Tensor | None] | None,
+) -> tuple[Tensor, ...]:
+    """The numbers of all anchors, or their sums; what flows back from them, or from the first alone, is added to the slopes."""
+    if plan.kernel is not None and anchors.device.type == "cpu" and anchors.dtype == items.dtype == torch.float32:
+        return _sweep_of_kernel(plan, plan.kernel, anchors, items, fixed, slopes, upstream)
+    found: tuple[Tensor, ...] = ()
+    for rows, s in _similarities(anchors, items):
+        pairs = plan.pairs(rows, anchors.shape[0], items.shape[0], fixed)
+        if slopes is None:
+            numbers = plan.row(s, pairs, *parameters)
+        else:
+            flowing = None if upstream is None else [each if each is None else each[rows] for each in upstream]
+            numbers = _with_slopes(plan, slopes, rows, anchors[rows], s, pairs, parameters, flowing)
+        if not found:
+            found = tuple(x.new_zeros(() if plan.summed else anchors.shape[:1]) for x in numbers)
+        for total, number in zip(found, numbers, strict=True):
+            if plan.summed:
+                total.add_(number.detach().sum())
+            else:
+                total[rows] = number.detach()
+    return found
+
+
+def _sweep_of_kernel(
+    plan: _Plan,
+    kernel: Kernel,
+    anchors: Tensor,
+    items: Tensor,
+    fixed: Sequence[Tensor | None],
+    slopes: _Slopes | None,
+    upstream: Sequence[Tensor | None] | None,
+) -> tuple[Tensor, ...]:
+    loop = kernel.load()
+    labels, item_labels, own = fixed[:3]
+    n, m = anchors.shape[0], items.shape[0]
+    if labels is None or item_labels is None:
+        order = torch.arange(m)
+        own = torch.full((n,), -1) if own is None else own
+        first, last = own, own + (own >= 0)
+    else:
+        ascending, order = item_labels.sort(stable=True)
+        first, last = (torch.searchsorted(ascending, labels.to(ascending.dtype), right=right) for right in (False, True))
+        own = torch.full((n,), -1) if own is None else torch.empty_like(order).index_put_((order,), torch.arange(m))[own]
+    ordered = items[order]
+    ones = torch.zeros(n, kernel.numbers)
+    ones[:, 0] = 1.0
+    flowing = ones if upstream is None else torch.stack([anchors.new_zeros(n) if x is None else x.expand(n) for x in upstream], 1)
+    flowing = flowing.contiguous() if slopes is not None else flowing[:0]
+    numbers = anchors.new_empty(n, kernel.numbers)
+    by_ordered = None if slopes is None else slopes.in_order(ordered)
+    for rows, s in _similarities(anchors, ordered):
+        where = (x[rows].numpy() for x in (first, last, own, flowing, numbers))
+        loop(s.numpy(), *where, *kernel.constants)
+        if slopes is not None:
+            slopes.add(rows, anchors[rows], s, (), by_ordered)
+    if slopes is not None and by_ordered is not None:
+        slopes.found[not plan.together].index_add_(0, order, by_ordered)
+    return tuple(numbers.sum(0).unbind() if plan.summed else numbers.T.contiguous().unbind())
 
 
 def _pulled_through_the_whole(

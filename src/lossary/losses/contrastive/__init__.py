@@ -3,8 +3,3 @@
 from lossary.losses.contrastive.byol import ByolLoss as ByolLoss
 from lossary.losses.contrastive.cross_cosine_similarity import CrossCosineSimilarityLoss as CrossCosineSimilarityLoss
 from lossary.losses.contrastive.cross_sigmoid_similarity import CrossSigmoidSimilarityLoss as CrossSigmoidSimilarityLoss
-from lossary.losses.contrastive.give import GiveLoss as GiveLoss
-from lossary.losses.contrastive.give_oid import GiveOIDLoss as GiveOIDLoss
-from lossary.losses.contrastive.give_oiic import GiveOIICLoss as GiveOIICLoss
-from lossary.losses.contrastive.give_oitc import GiveOITCLoss as GiveOITCLoss
-from lossary.losses.contrastive.groco import GroCoLoss as GroCoLoss

@@ -1,0 +1,56 @@
+"""What losses of labelled embeddings share: their checks, their link, and means over the anchors of all processes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossary._checks import check_floating, check_integers, check_shape, shape_text
+from lossary._objective import Objective, reduce, widen
+from lossary._pairs import Kernel, Row, over_rows, sum_over_rows, unit
+from lossary.errors import InvalidValueError
+
+
+class MetricObjective(Objective):
+    """Embeddings (N, D) and labels (N,); the link gives the embeddings as they are compared, rows of length one."""
+
+    consumes = "embedding"
+
+    def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        return self.function(embedding, labels, **self.hyperparameters())
+
+    def link(self, output: Tensor) -> Tensor:
+        check_floating(self.name, "embedding", output)
+        return unit(widen(output)).to(output.dtype)
+
+
+def check_embedding_and_labels(owner: str, embedding: Tensor, labels: Tensor) -> None:
+    check_floating(owner, "embedding", embedding)
+    if embedding.ndim != 2:
+        raise InvalidValueError(f"{owner}: embedding must have shape (N, D), got {shape_text(tuple(embedding.shape))}")
+    check_integers(owner, "labels", labels)
+    check_shape(owner, "labels", labels, (embedding.shape[0],))
+
+
+def cosines(row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor) -> dict[str, Any]:
+    """What :func:`over_rows` and :func:`sum_over_rows` take for the cosines of all pairs of a batch."""
+    return {"row": row, "anchors": unit(widen(embedding)), "labels": labels, "kernel": kernel}
+
+
+def average_over_anchors(row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    """The sum of the anchors' first numbers over the sum of their second ones, as the reduction says."""
+    given = cosines(row, kernel, embedding, labels)
+    if reduction == "none":
+        return over_rows(**given)[0]
+    total, count = sum_over_rows(**given)
+    return reduce(total, count, reduction)
+
+
+def mean_of_sides(sides: list[tuple[Tensor, Tensor]], reduction: str) -> Tensor:
+    """The sum of the means of several kinds of pairs, each from its anchors' sums and counts."""
+    return torch.stack([reduce(total, count.detach().sum(), reduction) for total, count in sides]).sum()
+
+
+def distances(s: Tensor) -> Tensor:
+    """Euclidean distances of unit vectors from their cosines; without a gradient at 0, where it has no direction."""
+    return (2 - 2 * s).clamp_min(torch.finfo(s.dtype).eps).sqrt()

@@ -1,0 +1,60 @@
+"""A batch in which everything happens, and every way in which a loss of pairs is computed, held against loops."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossary import _pairs
+
+# Of the sines and cosines of a batch, as nested lists: what a test's loops work on.
+Loop = Callable[[list[list[Tensor]], list[int]], Tensor]
+
+
+def batch(n: int = 24) -> tuple[Tensor, Tensor]:
+    """Classes of several sizes that overlap, an anchor without a positive, and a duplicate."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (n,), generator=generator)
+    x = torch.randn(n, 5, generator=generator) + torch.nn.functional.one_hot(labels, 5)
+    labels[3] = 1000
+    x[7], labels[7] = x[8], labels[8]
+    return x, labels
+
+
+def cosines_of(x: Tensor) -> list[list[Tensor]]:
+    rows = [row / row.square().sum().sqrt() for row in x]
+    return [[(a * b).sum() for b in rows] for a in rows]
+
+
+def positives(labels: list[int], i: int) -> list[int]:
+    return [j for j in range(len(labels)) if labels[j] == labels[i] and j != i]
+
+
+def negatives(labels: list[int], i: int) -> list[int]:
+    return [j for j in range(len(labels)) if labels[j] != labels[i]]
+
+
+def hold_against_loops(
+    monkeypatch: pytest.MonkeyPatch, loss: Callable[[Tensor, Tensor], Tensor], loop: Loop, gradient: bool = True
+) -> None:
+    """On the whole matrix, in blocks of plain operations (float64) and in the compiled loop (float32)."""
+    x, labels = batch()
+    leaf = x.double().requires_grad_()
+    expected = loop(cosines_of(leaf), labels.tolist())
+    weight = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).view(expected.shape)
+    (true_slope,) = torch.autograd.grad((weight * expected).sum(), leaf)
+    assert math.isfinite(float(expected.detach().sum()))
+    monkeypatch.setattr(_pairs, "BLOCK", 1)
+    monkeypatch.setattr(_pairs, "FEWEST_ANCHORS", 7)
+    for small, dtype in ((_pairs.SMALL, torch.float64), (0, torch.float64), (0, torch.float32)):
+        monkeypatch.setattr(_pairs, "SMALL", small)
+        leaf = x.to(dtype).requires_grad_()
+        found = loss(leaf, labels)
+        off = 2e-5 if dtype == torch.float32 else 1e-9
+        torch.testing.assert_close(found.double(), expected, rtol=off, atol=off)
+        if gradient:
+            (slope,) = torch.autograd.grad((weight.to(dtype) * found).sum(), leaf)
+            scale = true_slope.abs().max()
+            torch.testing.assert_close(slope.double() / scale, true_slope / scale, rtol=off, atol=off)
