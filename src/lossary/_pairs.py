@@ -111,8 +111,34 @@ class Kernel(NamedTuple):
 
 def unit(x: Tensor) -> Tensor:
     """Each row over its length. A row of zeros stays, with a gradient that is finite."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / torch.where(length > 1e-12, length, torch.ones_like(length))
+    if x.numel() <= SMALL or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return x / _length(x)
+    found: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _length(x: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.where(length > 1e-12, length, torch.ones_like(length))
+
+
+class _Unit(torch.autograd.Function):
+    """The same with one temporary as large as the rows instead of several."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x / _length(x)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            pulled: tuple[Tensor] = torch.func.vjp(lambda x: x / _length(x), x)[1](upstream)
+            return pulled[0]
+        inverse = _length(x).reciprocal_()
+        along = torch.linalg.vecdot(x, upstream).unsqueeze(-1).mul_(inverse.pow(3))
+        return (upstream * inverse).addcmul_(x, along, value=-1.0)
 
 
 def log_sum_exp(s: Tensor, where: Tensor | None = None) -> Tensor:

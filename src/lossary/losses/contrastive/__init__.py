@@ -1,5 +1,12 @@
 """Paired contrastive learning: two views of each sample, positives on the diagonal."""
 
 from lossary.losses.contrastive.byol import ByolLoss as ByolLoss
+from lossary.losses.contrastive.clip import CLIPLoss as CLIPLoss
 from lossary.losses.contrastive.cross_cosine_similarity import CrossCosineSimilarityLoss as CrossCosineSimilarityLoss
 from lossary.losses.contrastive.cross_sigmoid_similarity import CrossSigmoidSimilarityLoss as CrossSigmoidSimilarityLoss
+from lossary.losses.contrastive.give import GiveLoss as GiveLoss
+from lossary.losses.contrastive.give_oid import GiveOIDLoss as GiveOIDLoss
+from lossary.losses.contrastive.give_oiic import GiveOIICLoss as GiveOIICLoss
+from lossary.losses.contrastive.give_oitc import GiveOITCLoss as GiveOITCLoss
+from lossary.losses.contrastive.info_nce import InfoNCELoss as InfoNCELoss
+from lossary.losses.contrastive.siglip import SigLIPLoss as SigLIPLoss

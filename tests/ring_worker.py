@@ -1,0 +1,167 @@
+"""One of the processes of test_distributed.py: finds, with the others, what one process would find alone."""
+
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.nn.parallel import DistributedDataParallel
+
+import lossary
+from lossary.distributed import Group, all_items, total
+from lossary.errors import LossaryError
+from lossary.losses.contrastive.info_nce import info_nce
+
+PAIR = (1, 3)  # the members of the smaller group: their ranks in it are not their ranks in the world
+
+
+class Towers(nn.Module):
+    """Two encoders and their loss, in double precision."""
+
+    def __init__(self, loss: Callable[..., Tensor]):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.a, self.b = (nn.utils.skip_init(nn.Linear, 3, 6, dtype=torch.float64) for _ in range(2))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        self.loss = loss
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.loss(self.a(x), self.b(y))
+
+
+class GatheredSoftmax(nn.Module):
+    """What a loss does that wants an anchor's whole row: gather the items, and take the mean over the anchors of all processes."""
+
+    def __init__(self, group: Group = None):
+        super().__init__()
+        self.group = group
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        gathered = all_items("gathered_softmax", normalize(b), self.group)
+        z = normalize(a) @ gathered.items.T * 5
+        own = torch.arange(len(a)) + gathered.start
+        return cross_entropy(z, own, reduction="sum") / gathered.divisor
+
+
+class Spread(nn.Module):
+    """A function of the batch as a whole: the squared length of the mean over everybody's samples."""
+
+    def __init__(self, group: Group = None):
+        super().__init__()
+        self.group = group
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        count = total("spread", torch.tensor(float(len(a)), dtype=torch.float64), self.group)
+        return (total("spread", (a * b).sum(0), self.group) / count).square().sum()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss, and how many samples each process has; two sizes are for the smaller group."""
+
+    loss: str
+    sizes: tuple[int, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    wrapped: bool = False  # in DistributedDataParallel
+
+    def make(self, group: Group = None) -> nn.Module:
+        own = {"gathered_softmax": GatheredSoftmax, "spread": Spread}
+        if self.loss in own:
+            return own[self.loss](group)
+        made: nn.Module = lossary.create(self.loss, group=group, **self.parameters)
+        return made.double()
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(2)
+        x, noise = (torch.randn(sum(self.sizes), 3, generator=generator, dtype=torch.float64) for _ in range(2))
+        return x, x + noise
+
+
+LOSSES = [("siglip", {"init_bias": -2.0}), ("clip", {}), ("info_nce", {"temperature": 0.3})]
+SIZES = [(5, 5, 5, 5), (7, 1, 0, 4), (6, 6), (3, 8)]
+CASES = [
+    *(Case(loss, sizes, parameters) for loss, parameters in LOSSES for sizes in SIZES),
+    *(Case(loss, (3, 2, 4, 1), {**parameters, "reduction": "sum"}) for loss, parameters in LOSSES),
+    *(Case(loss, (300, 300, 2, 1), parameters) for loss, parameters in LOSSES),  # several tiles
+    *(Case(loss, (5, 5, 5, 5), parameters, wrapped=True) for loss, parameters in LOSSES),
+    *(Case(loss, sizes) for loss in ("gathered_softmax", "spread") for sizes in SIZES),
+]
+
+
+def alone(case: Case) -> list[Tensor]:
+    """The loss, and the gradients of all parameters, in one process."""
+    towers = Towers(case.make())
+    value = towers(*case.batch())
+    return [value.detach(), *torch.autograd.grad(value, list(towers.parameters()))]
+
+
+def together(case: Case, group: Any, rank: int) -> list[Tensor]:
+    """The same, as means over the processes."""
+    named: Any = "world" if len(case.sizes) == dist.get_world_size() else group
+    towers = Towers(case.make(named))
+    shard = [x.split(list(case.sizes))[rank] for x in case.batch()]
+    if case.wrapped:
+        wrapped = DistributedDataParallel(towers)  # has to live until its hooks have averaged the gradients
+        value = wrapped(*shard)
+        value.backward()
+        return [_mean(value.detach(), None), *(p.grad for p in towers.parameters() if p.grad is not None)]
+    value = towers(*shard)
+    found = torch.autograd.grad(value, list(towers.parameters()))
+    return [_mean(x, group if named != "world" else None) for x in (value.detach(), *found)]
+
+
+def _mean(x: Tensor, group: Any) -> Tensor:
+    out = x.clone()
+    dist.all_reduce(out, group=group)
+    return out / dist.get_world_size(group)
+
+
+def refused(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except LossaryError as error:
+        return str(error)
+    return "not refused"
+
+
+def main() -> None:
+    store, rank, size, answer = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+    pair = dist.new_group(list(PAIR))
+    found: dict[Any, Any] = {"cases": []}
+    for case in CASES:
+        if len(case.sizes) == size:
+            found["cases"].append(together(case, None, rank))
+        elif rank in PAIR:
+            found["cases"].append(together(case, pair, PAIR.index(rank)))
+        else:
+            found["cases"].append(None)
+    x = torch.ones(2, 3 + (rank == 2))
+    found["refused"] = refused(lambda: info_nce(x, x, group="world"))
+    everybody: Any = "everybody"
+    found["not a group"] = refused(lambda: info_nce(x, x, group=everybody))
+    labels = all_items("labels", torch.tensor([rank] * (rank + 1)), "world")
+    found["labels"] = (labels.items.tolist(), labels.start)
+
+    # the gradient twice from one graph, and with rows weighed one by one
+    a, b = (torch.randn(4, 6, generator=torch.Generator().manual_seed(rank + 10 * side)).requires_grad_() for side in (0, 1))
+    for name in ("siglip", "clip"):
+        value = lossary.create(name, group="world")(a, b)
+        found[name, "twice"] = [torch.autograd.grad(value, a, retain_graph=True)[0].clone() for _ in range(2)]
+    answer.write_bytes(pickle.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
