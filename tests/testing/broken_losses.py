@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lossary import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective, Spec, _registry, formula, objective
 from lossary._checks import check_class_inputs, check_element_inputs, check_floating, check_integers, check_shape, check_tensor
-from lossary._domains import Reduction
+from lossary._domains import Reduction, SetReduction
 from lossary._objective import average_over_classes, widen
 from lossary._registry import SpecialCase
 from lossary.errors import InvalidValueError
@@ -444,7 +444,7 @@ def draws_a_random_number(logits: Tensor, target: Tensor, p: Parameters) -> Tens
 
 @broken(
     "leaves_no_trace",
-    *("ignored_is_absent", "everything_ignored", "single_class_batch", "non_contiguous_inputs"),
+    *("single_class_batch", "non_contiguous_inputs"),
     proper=True,
 )
 def overwrites_ignored_targets(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
@@ -485,10 +485,13 @@ def multiplies_matrices(logits: Tensor, target: Tensor, p: Parameters) -> Tensor
     return honest(logits, target, p)
 
 
-@broken("distributed_data_parallel", decomposable=False)
+def _of_the_batch(logits: Tensor, target: Tensor, *, reduction: SetReduction = "mean") -> Tensor:
+    raise NotImplementedError  # only its signature is read
+
+
+@broken("distributed_data_parallel", like=_of_the_batch, decomposable=False)
 def set_loss_called_exact(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
-    if p["reduction"] == "none":
-        raise InvalidValueError("set_loss_called_exact: reduction must be 'mean' or 'sum', got 'none'")
+    check_class_inputs("set_loss_called_exact", logits, target, None)
     value = honest(logits, target, p)
     return value + 0.01 * value.square()
 
@@ -577,7 +580,15 @@ def mean_over_every_row(logits: Tensor, target: Tensor, p: Parameters) -> Tensor
     return value * (target > 0).any(1).to(value.dtype).mean() if p["reduction"] == "mean" and logits.shape[0] else value
 
 
-def by_bag(prediction: Tensor, target: Tensor, bag: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+@broken("permutation_within_samples", family="label_ranking", like=by_row, base=IdentityObjective, link="ranking", spatial=False)
+def first_label_counts_more(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
+    check_element_inputs("first_label_counts_more", logits, target)
+    if logits.is_floating_point() and logits.ndim == 2:
+        logits = widen(logits) * (1 + 0.1 * (torch.arange(logits.shape[1]) == 0))
+    return by_row(logits, target, **p)
+
+
+def by_bag(prediction: Tensor, target: Tensor, bag: Tensor, *, reduction: SetReduction = "mean") -> Tensor:
     """A loss of bags without a fault: squares of the mean of each bag against its target."""
     name = "counts_bags_without_samples"
     check_floating(name, "prediction", prediction)
@@ -587,8 +598,6 @@ def by_bag(prediction: Tensor, target: Tensor, bag: Tensor, *, reduction: Reduct
         wrong = "prediction" if prediction.ndim != 1 else "target"
         raise InvalidValueError(f"{name}: {wrong} must be real and one-dimensional, got {prediction.ndim} and {target.ndim}")
     check_shape(name, "bag", bag, tuple(prediction.shape))
-    if reduction == "none":
-        raise InvalidValueError(f"{name}: reduction must be 'mean' or 'sum', got 'none'")
     wide = widen(prediction)
     one_hot = (bag.unsqueeze(1) == torch.arange(target.shape[0])).to(wide.dtype)
     size = one_hot.sum(0)
@@ -597,7 +606,7 @@ def by_bag(prediction: Tensor, target: Tensor, bag: Tensor, *, reduction: Reduct
     return square.sum() / (size > 0).sum().clamp_min(1) if reduction == "mean" else square.sum()
 
 
-def _plain_bag(prediction: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def _plain_bag(prediction: Tensor, target: Tensor, *, reduction: SetReduction = "mean") -> Tensor:
     raise NotImplementedError  # only its signature is read
 
 

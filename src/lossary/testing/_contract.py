@@ -1,5 +1,6 @@
 """The written contract: refusals, dtypes, the link, the docstring, and whether the declarations are true."""
 
+import copy
 import doctest
 import inspect
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lossary._registry import Spec
 from lossary.testing._subject import (
+    Batch,
     Failed,
     NotApplicable,
     Subject,
@@ -17,9 +20,9 @@ from lossary.testing._subject import (
     complaint,
     finite,
     first_line,
+    gradients_of,
     keywords_of,
     seeded,
-    sides_for,
     value_and_gradient,
 )
 
@@ -33,7 +36,7 @@ def _must_refuse(subject: Subject, cases: list[Case]) -> str:
         try:
             attempt()
         except Exception as error:
-            wrong = complaint(subject, error, argument)
+            wrong = complaint(subject, error, argument or None)
             if wrong:
                 faults.append(f"{what}: {wrong}")
         else:
@@ -47,35 +50,13 @@ def _must_refuse(subject: Subject, cases: list[Case]) -> str:
 def refuses_wrong_tensors(subject: Subject) -> str:
     """Tensors of a wrong shape or dtype are refused in one sentence that names the argument and what was given."""
     inputs = subject.inputs
-    loss, first = subject.make(), _first_argument(subject)
-    output, target, sides = subject.batch(6, loss=loss)
-    wrong: list[tuple[str, str, object, object]] = [
-        ("a target that is not a tensor", "target", output, target.tolist()),
-        (f"{first} that are not a tensor", first, output.tolist(), target),
-        (f"integer {first}", first, output.long(), target),
-        ("a complex target", "target", output, target.to(torch.complex64)),
-    ]
-    if inputs.family == "bags":
-        wrong += [
-            (f"two-dimensional {first}", first, output.unsqueeze(1), target),
-            ("a target for each bag and column", "target", output, target.unsqueeze(1)),
-        ]
-    else:
-        wrong.append(("a target of another batch size", "target", output, inputs.target(5)))
-    if inputs.embedding is not None:
-        wrong.append(("embeddings of another width", first, output[:, :-1], target))
-    if inputs.family == "classification":
-        soft = inputs.target(6, soft=True)
-        wrong += [
-            (f"one-dimensional {first}", first, output[:, 0], target),
-            ("floating-point class indices", "target", output, target.double()),
-            ("boolean class indices", "target", output, target.bool()),
-            ("probabilities with a class missing", "target", output, soft[:, :-1]),
-            ("integer probabilities", "target", output, soft.round().long()),
-        ]
-    elif inputs.family != "bags":
-        wrong.append(("a target that would be broadcast", "target", output, target[:, :1]))
-    cases: list[Case] = [(what, argument, partial(loss, given, wanted, **sides)) for what, argument, given, wanted in wrong]
+    loss = subject.make()
+    batch = subject.batch(6, loss=loss)
+    first, second = _first_arguments(subject, batch)
+    cases: list[Case] = []
+    for what, argument, values in inputs.mistakes(batch, first, second):
+        wrong = batch.changed(values)  # type: ignore[arg-type]
+        cases.append((what, argument or "", partial(loss, *wrong.arguments, **wrong.sides)))
     for name in ("weight", "pos_weight"):
         if subject.takes(name):
             cases.append((f"{name} of a wrong length", name, _with(subject, name, torch.ones(inputs.classes + 1))))
@@ -87,13 +68,16 @@ def refuses_wrong_tensors(subject: Subject) -> str:
 def _with(subject: Subject, parameter: str, value: object) -> Callable[[], object]:
     """Build the loss with a parameter, and call it."""
     batch = subject.batch(6)
-    return lambda: call(subject.make(**{parameter: value}), *batch)
+    return lambda: call(subject.make(**{parameter: value}), batch)
 
 
-def _first_argument(subject: Subject) -> str:
+def _first_arguments(subject: Subject, batch: Batch) -> tuple[str, str | None]:
+    """What the arguments given by position are called in errors."""
     if subject.spec is not None:
-        return next(iter(inspect.signature(subject.spec.function).parameters))
-    return "prediction" if subject.family in ("regression", "bags") else "logits"
+        named = list(inspect.signature(subject.spec.function).parameters)
+        return named[0], named[1] if batch.positional > 1 else None
+    first = "prediction" if subject.family in ("regression", "bags") else "logits"
+    return first, "target" if batch.positional > 1 else None
 
 
 def refuses_wrong_parameters(subject: Subject) -> str:
@@ -114,7 +98,7 @@ def refuses_wrong_parameters(subject: Subject) -> str:
             cases.append((f"constructor {said}", parameter.name, partial(spec.cls, **changed)))
             if parameter.name in of_function:
                 cases.append((f"function {said}", parameter.name, partial(subject.by_function, batch, **{parameter.name: bad})))
-    for what, attempt in (("class", partial(spec.cls, **subject.required)), ("function", partial(spec.function, *batch[:2]))):
+    for what, attempt in (("class", partial(spec.cls, **subject.required)), ("function", partial(spec.function, *batch.arguments))):
         try:
             attempt(no_such_parameter=1)
         except TypeError:
@@ -126,28 +110,39 @@ def refuses_wrong_parameters(subject: Subject) -> str:
 def dtype_and_device_kept(subject: Subject) -> str:
     """float64 stays float64, half precision gives float32, the gradient has the input's dtype, and everything its device."""
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-        output, target = subject.inputs.output(4, dtype=dtype), subject.inputs.target(4, dtype=dtype)
-        value, gradient = value_and_gradient(subject.make(), output, target)
-        half = dtype in (torch.float16, torch.bfloat16)
-        allowed = {torch.float32} if half else {dtype}
-        if half and subject.spec is None:
-            allowed.add(dtype)  # PyTorch's own convention
-        if value.dtype not in allowed:
-            raise Failed(f"{dtype} gives a loss in {value.dtype}")
-        if gradient.dtype != dtype or gradient.device != output.device or value.device != output.device:
-            raise Failed(f"a gradient in {gradient.dtype} on {gradient.device} for an output in {dtype} on {output.device}")
-        if subject.takes("weight") and subject.spec is not None:
-            other = torch.float32 if dtype == torch.float64 else torch.float64
-            weight = subject.inputs.class_weight(dtype=other)
-            weighted = call(subject.make(weight=weight), output, target)
-            if weighted.dtype != value.dtype:
-                raise Failed(f"a weight in {other} turns the loss for {dtype} into {weighted.dtype}")
+        for kind in subject.kinds:
+            _dtype_kept(subject, dtype, kind)
     return "float64, float32, float16 and bfloat16"
 
 
+def _dtype_kept(subject: Subject, dtype: torch.dtype, kind: str) -> None:
+    loss = subject.make()
+    batch = subject.batch(4, dtype=dtype, kind=kind, loss=loss)
+    value, gradients = gradients_of(loss, batch)
+    half = dtype in (torch.float16, torch.bfloat16)
+    allowed = {torch.float32} if half else {dtype}
+    if half and subject.spec is None:
+        allowed.add(dtype)  # PyTorch's own convention
+    if value.dtype not in allowed:
+        raise Failed(f"{dtype} gives a loss in {value.dtype}")
+    for name, gradient in gradients.items():
+        if gradient.dtype != dtype or gradient.device != batch[name].device or value.device != batch.output.device:
+            raise Failed(f"a gradient in {gradient.dtype} on {gradient.device} for an output in {dtype} on {batch[name].device}")
+    if kind == subject.kinds[0] and subject.takes("weight") and subject.spec is not None and subject.inputs.by_class:
+        other = torch.float32 if dtype == torch.float64 else torch.float64
+        weighted = call(subject.make(weight=subject.inputs.class_weight(dtype=other)), batch)
+        if weighted.dtype != value.dtype:
+            raise Failed(f"a weight in {other} turns the loss for {dtype} into {weighted.dtype}")
+
+
 def link_tells_the_truth(subject: Subject) -> str:
-    """The link keeps the shape; probabilities lie in [0, 1], and over classes sum to one; it does what the spec says."""
-    link = getattr(subject.make(), "link", None)
+    """The link keeps the shape; probabilities lie in [0, 1], and over classes sum to one; it does what the spec says.
+
+    Its argument is what the model puts out: logits, embeddings (whose link is the value itself), scores of a list, a student's
+    logits.
+    """
+    loss = subject.make()
+    link = getattr(loss, "link", None)
     if not callable(link):
         raise NotApplicable("it has no link")
     spec = subject.need_spec("what its link returns is not declared")
@@ -155,7 +150,7 @@ def link_tells_the_truth(subject: Subject) -> str:
     for dtype in (torch.float64, torch.float16):
         for space in spaces:
             for scale in (2.0, 1e3):
-                output = subject.inputs.output(6, dtype=dtype, space=space, scale=scale)
+                output = subject.batch(6, dtype=dtype, space=space, scale=scale, loss=loss).output
                 prediction = link(output).detach()
                 if prediction.shape != torch.Size([*subject.inputs.predicted(output)]):
                     raise Failed(f"outputs {tuple(output.shape)} become predictions {tuple(prediction.shape)}")
@@ -167,7 +162,7 @@ def link_tells_the_truth(subject: Subject) -> str:
                     raise Failed("declared to be the value itself, but the link changes it")
                 if spec.link == "scores" and not problem and scale == 2.0 and dtype == torch.float64 and not space:
                     raise Failed("declared scores, but they are probabilities: say so, and log-loss can be computed")
-    output = subject.inputs.output(6)
+    output = subject.batch(6, loss=loss).output
     agree("link of one sample alone", link(output[:1]), link(output)[:1])
     return f"{spec.link}"
 
@@ -177,7 +172,7 @@ def _not_probabilities(subject: Subject, prediction: Tensor, tolerance: float) -
     if low < -tolerance or high > 1 + tolerance:
         return f"they range from {low:.4g} to {high:.4g}"
     off = float((prediction.double().sum(1) - 1).abs().max())
-    if subject.family == "classification" and off > tolerance:
+    if subject.family in ("classification", "distillation") and off > tolerance:
         return f"they miss a sum of one by {off:.3g}"
     return None
 
@@ -222,32 +217,13 @@ def declared_properties(subject: Subject) -> str:
     """What the spec declares is what happens: soft targets, values per sample, waivers of checks that exist, extra inputs."""
     spec = subject.need_spec("it declares nothing")
     loss = subject.make()
-    output, soft, sides = batch = subject.batch(6, soft=True, loss=loss)
-    if subject.family == "classification" and not spec.soft_targets:
-        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, *batch))])
     _draws_as_declared(subject, loss)
-    if not spec.spatial and _takes_space(subject, loss):
+    if subject.inputs.takes_space and not spec.spatial and _takes_space(subject, loss):
         raise Failed("declared to take no spatial dimensions, yet it does")
     if not spec.decomposable and spec.proper:
         raise Failed("declared proper, which only a loss of single samples can be: it is a function of the batch as a whole")
-    if subject.family == "classification" and spec.soft_targets and spec.decomposable and not spec.stochastic:
-        try:
-            value = call(loss, *batch)
-        except Exception as error:
-            raise Failed(f"declared to take soft targets, but {first_line(str(error))}") from error
-        single = [batch.take(slice(i, i + 1)) for i in range(6)]
-        classes = [torch.full((1,), c) for c in range(subject.inputs.classes)]
-        hard = torch.stack([call(loss, one.output, label, one.sides) for one in single for label in classes])
-        mixed = (hard.reshape(6, -1) * soft).sum(1).mean()
-        if "weight" not in subject.given:  # a class weight divides out of the mean of one sample
-            agree("a soft target against the mixture of its classes", value, mixed)
-    if subject.family == "multilabel" and spec.soft_targets and not spec.stochastic and "weight" not in subject.given:
-        each = subject.make(reduction="none") if subject.takes("reduction") and spec.decomposable else None
-        if each is not None:
-            zero, one = (call(each, output, torch.full_like(soft, label), sides) for label in (0.0, 1.0))
-            agree("a soft label against the mixture of its two values", call(each, *batch), soft * one + (1 - soft) * zero)
-    if not spec.decomposable and not subject.takes("reduction"):
-        raise Failed("a function of the batch as a whole has to refuse reduction='none', and has no 'reduction'")
+    if subject.family in ("classification", "multilabel"):
+        _soft_targets_as_declared(subject, spec, loss)
     for parameter in spec.exact_gradient_with:
         if not spec.takes(parameter):
             raise Failed(f"exact_gradient_with names {parameter!r}, which is not a parameter")
@@ -265,16 +241,42 @@ def declared_properties(subject: Subject) -> str:
     return f"soft targets: {'yes' if spec.soft_targets else 'no'}, per sample: {'yes' if spec.decomposable else 'no'}"
 
 
+def _soft_targets_as_declared(subject: Subject, spec: Spec, loss: nn.Module) -> None:
+    """Soft targets are refused, or cost the mixture of what their classes cost."""
+    batch = subject.batch(6, kind="soft", loss=loss)
+    soft = batch.target
+    if subject.family == "classification" and not spec.soft_targets:
+        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, batch))])
+    if not spec.soft_targets or spec.stochastic or not spec.decomposable:
+        return
+    if subject.family == "classification":
+        try:
+            value = call(loss, batch)
+        except Exception as error:
+            raise Failed(f"declared to take soft targets, but {first_line(str(error))}") from error
+        single = [batch.take(slice(i, i + 1)) for i in range(6)]
+        classes = [torch.full((1,), c) for c in range(subject.inputs.classes)]
+        hard = torch.stack([call(loss, one.targeted(label)) for one in single for label in classes])
+        mixed = (hard.reshape(6, -1) * soft).sum(1).mean()
+        if "weight" not in subject.given:  # a class weight divides out of the mean of one sample
+            agree("a soft target against the mixture of its classes", value, mixed)
+    elif "weight" not in subject.given and subject.takes("reduction"):
+        each = subject.make(reduction="none")
+        zero, one = (call(each, batch.targeted(torch.full_like(soft, label))) for label in (0.0, 1.0))
+        agree("a soft label against the mixture of its two values", call(each, batch), soft * one + (1 - soft) * zero)
+
+
 def _draws_as_declared(subject: Subject, loss: nn.Module) -> None:
     """Fail where a loss that is declared stochastic gives the same value and gradient for every random state."""
     if not subject.stochastic:
         return  # a loss that draws in secret changes the random state, which is another check's business
-    output, target, sides = subject.batch(6, loss=loss)
+    batch = subject.batch(6, loss=loss)
     found = []
     for seed in range(3):
-        leaf = output.clone().requires_grad_()
+        leaf = batch.output.clone().requires_grad_()
+        seen = batch.changed({next(iter(batch.given)): leaf})
         with seeded(seed):
-            value = loss(leaf, target, **sides)
+            value = loss(*seen.arguments, **seen.sides)
         found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))
     if all(torch.equal(value, found[0][0]) and torch.equal(gradient, found[0][1]) for value, gradient in found):
         raise Failed("declared stochastic, yet three random states give the same value and gradient")
@@ -282,30 +284,52 @@ def _draws_as_declared(subject: Subject, loss: nn.Module) -> None:
 
 def _takes_space(subject: Subject, loss: nn.Module) -> bool:
     try:
-        call(loss, subject.inputs.output(6, space=(3,)), subject.inputs.target(6, space=(3,)))
+        call(loss, subject.batch(6, space=(3,), loss=loss))
     except Exception:
         return False
     return True
 
 
 def side_inputs(subject: Subject) -> str:
-    """Each input that it wants by keyword makes a difference, and is refused when left out, too short, or of a wrong dtype."""
+    """Each input that it wants by keyword makes a difference, and is refused when left out, too short, or of a wrong dtype.
+
+    What it can do without is refused alike where it is given.
+    """
     loss = subject.make()
-    output, target, sides = subject.batch(6, loss=loss)
-    if not sides:
-        raise NotApplicable("it wants nothing beyond the output and the target")
-    value, gradient = value_and_gradient(loss, output, target, sides)
-    for name in sides:
-        others = [{**sides, name: sides_for(loss, output, target, seed)[name]} for seed in (1, 2, 3)]
-        found = [value_and_gradient(loss, output, target, other) for other in others]
-        if all(torch.equal(v, value) and torch.equal(g, gradient) for v, g in found):
+    bare, full = (subject.batch(6, loss=loss, kind=kind) for kind in (subject.kinds[0], subject.kinds[-1]))
+    if not full.sides:
+        raise NotApplicable("it wants nothing beyond its first inputs")
+    plain = _outcome_of(loss, bare)
+    for name in bare.sides:
+        others = [
+            bare.changed({name: subject.batch(6, loss=loss, side_seed=seed, kind=subject.kinds[0]).given[name]})
+            for seed in (1, 2, 3)
+        ]
+        if all(_equal(_outcome_of(loss, other), plain) for other in others):
             raise Failed(f"three other values of {name} give the same loss and gradient: it is not read")
     cases: list[Case] = []
-    for name, side in sides.items():
-        without = {key: value for key, value in sides.items() if key != name}
-        cases.append((f"no {name}", name, partial(loss, output, target, **without)))
+    for name in bare.sides:
+        without = bare.without(name)
+        cases.append((f"no {name}", name, partial(loss, *without.arguments, **without.sides)))
+    for name, side in full.sides.items():
         if isinstance(side, Tensor):
             wrong = {f"{name} of another batch size": side[:-1], f"{name} that is no tensor": side.tolist()}
-            wrong[f"{name} of a wrong dtype"] = side.long() if side.is_floating_point() else side.double()
-            cases += [(said, name, partial(loss, output, target, **{**sides, name: bad})) for said, bad in wrong.items()]
-    return f"{', '.join(sides)}; {_must_refuse(subject, cases)}"
+            wrong[f"{name} of a wrong dtype"] = (
+                side.long() if side.is_floating_point() or side.dtype == torch.bool else side.double()
+            )
+            cases += [(said, name, partial(loss, *full.arguments, **{**full.sides, name: bad})) for said, bad in wrong.items()]
+    return f"{', '.join(full.sides)}; {_must_refuse(subject, cases)}"
+
+
+def _outcome_of(loss: nn.Module, batch: Batch) -> list[Tensor]:
+    """The value, the gradient, and what a loss with a memory remembers afterwards."""
+    value, gradient = value_and_gradient(loss, batch)
+    if "index" in batch.given:
+        loss = copy.deepcopy(loss)
+        with torch.no_grad(), seeded():
+            loss(*batch.arguments, **batch.sides)
+    return [value, gradient, *loss.state_dict().values()]
+
+
+def _equal(left: list[Tensor], right: list[Tensor]) -> bool:
+    return all(torch.equal(a.nan_to_num(12345.0), b.nan_to_num(12345.0)) for a, b in zip(left, right, strict=True))

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,18 @@ from torch import Tensor, nn
 
 from lossary._registry import FAMILIES, Spec, spec, specs, suggestion
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
-from lossary.testing._inputs import Inputs
-from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of, required_by, sides_for, wants
+from lossary.testing._batch import inputs_of
+from lossary.testing._inputs import Bags, Classification, Inputs, LabelRanking, Multilabel, Regression
+from lossary.testing._named import Contrastive, Distillation, Metric, Named, Ranking, Sets
+from lossary.testing._subject import Build, Failed, NotApplicable, Subject, first_line, keywords_of, required_by, wants
 
+INPUTS: dict[str, type[Inputs]] = {
+    cls.family: cls
+    for cls in (
+        Classification, Multilabel, Regression, LabelRanking, Bags, Metric, Contrastive, Ranking, Distillation, Sets,
+    )
+}  # fmt: skip
+TOLD_BY_BEHAVIOUR = ("classification", "multilabel", "regression", "label_ranking", "bags", "metric")
 VARIED = ("reduction", "weight", "pos_weight")  # what the checks themselves set; the rest of a loss's parameters are kept
 
 
@@ -95,8 +105,8 @@ def _as_tensor(name: str, value: object) -> object:
     return torch.tensor(value, dtype=torch.float64) if name in ("weight", "pos_weight") and isinstance(value, list) else value
 
 
-def _inputs(family: str, given: Mapping[str, object], required: Iterable[str]) -> tuple[Inputs, dict[str, object]]:
-    """Inputs that fit the parameters given, and parameters without a default that fit the inputs."""
+def _inputs(family: str, given: Mapping[str, object], required: Iterable[str], loss: object) -> tuple[Inputs, dict[str, object]]:
+    """Inputs that fit the parameters given and a loss's arguments, and parameters without a default that fit the inputs."""
     count, weight = given.get("num_classes"), given.get("weight", given.get("pos_weight", given.get("class_counts")))
     classes = 8 if family == "label_ranking" else 5
     if isinstance(count, int):
@@ -104,8 +114,12 @@ def _inputs(family: str, given: Mapping[str, object], required: Iterable[str]) -
     elif isinstance(weight, Tensor | list | tuple) and len(weight):
         classes = weight.shape[-1] if isinstance(weight, Tensor) else len(weight)
     made = required_by((name for name in required if name not in given), classes)
-    width = {**made, **given}.get("embedding_dim")
-    return Inputs(family, classes, width if isinstance(width, int) else None), made
+    sizes = {**made, **given}
+    inputs = INPUTS[family](classes)
+    if isinstance(inputs, Named):
+        return inputs.fitted(loss, sizes), made
+    width = sizes.get("embedding_dim")
+    return replace(inputs, embedding=width if isinstance(width, int) else None), made
 
 
 def _registered(found: Spec, family: str | None, given: Mapping[str, object]) -> Subject:
@@ -118,7 +132,8 @@ def _registered(found: Spec, family: str | None, given: Mapping[str, object]) ->
                 f"{found.name}: there is no parameter {key!r}; it takes {', '.join(allowed)}{suggestion(key, allowed)}"
             )
     _not_varied(found.name, given, {p.name for p in found.parameters if not p.required})
-    inputs, required = _inputs(found.family, given, (p.name for p in found.parameters if p.required))
+    defaults = {name: value for name, value in found.defaults.items() if name == "num_heads"}
+    inputs, required = _inputs(found.family, {**defaults, **given}, (p.name for p in found.parameters if p.required), found.cls)
     subject = Subject(
         name=found.name,
         inputs=inputs,
@@ -128,7 +143,7 @@ def _registered(found: Spec, family: str | None, given: Mapping[str, object]) ->
         required=required,
         spec=found,
         soft_targets=found.soft_targets,
-        spatial=found.spatial,
+        takes_space=found.spatial,
     )
     subject.make()  # refuses bad values in the objective's own words
     return subject
@@ -189,7 +204,7 @@ def _rebuild(loss: nn.Module) -> tuple[Build, set[str]]:
 def _detected(
     name: str, build: Build, keywords: frozenset[str], given: Mapping[str, object], required: Iterable[str], family: str | None
 ) -> Subject:
-    _, made = _inputs("classification" if family is None else family, given, required)
+    _, made = _inputs("classification" if family is None else family, given, required, None)
     try:
         loss = build(**{**made, **given})
     except (LossaryError, Failed, NotApplicable):
@@ -201,10 +216,12 @@ def _detected(
         ) from error
     if not isinstance(loss, nn.Module):
         raise InvalidTypeError(f"{name} must give a torch.nn.Module, got {type(loss).__name__}")
-    sizes = {name: getattr(loss, name) for name in ("num_classes", "embedding_dim") if isinstance(getattr(loss, name, None), int)}
-    for candidate in (family,) if family is not None else FAMILIES:
-        inputs, _ = _inputs(candidate, {**sizes, **made, **given}, ())
-        if family is not None or _fits(loss, inputs):
+    named = ("num_classes", "embedding_dim", "feature_dim")
+    sizes = {name: getattr(loss, name) for name in named if isinstance(getattr(loss, name, None), int)}
+    for candidate in (family,) if family is not None else (*_by_name(loss), *TOLD_BY_BEHAVIOUR):
+        inputs, _ = _inputs(candidate, {**sizes, **made, **given}, (), loss)
+        if family is not None or (candidate in _by_name(loss) and _runs(loss, inputs)) or _fits(loss, inputs):
+            plain = not isinstance(inputs, Named)
             return Subject(
                 name=name,
                 inputs=inputs,
@@ -212,8 +229,8 @@ def _detected(
                 keywords=keywords,
                 given=given,
                 required=made,
-                soft_targets=candidate != "classification" or _runs(loss, inputs.output(6), inputs.target(6, soft=True)),
-                spatial=_runs(loss, inputs.output(6, space=(3,)), inputs.target(6, space=(3,))),
+                soft_targets=candidate != "classification" or _runs(loss, inputs, kind="soft"),
+                takes_space=plain and _runs(loss, inputs, space=(3,)),
             )
     raise InvalidValueError(
         f"{name} takes the inputs of no family ({', '.join(FAMILIES)}): "
@@ -221,20 +238,37 @@ def _detected(
     )
 
 
-def _runs(loss: nn.Module, output: Tensor, target: Tensor) -> bool:
+def _by_name(loss: nn.Module) -> tuple[str, ...]:
+    """The family whose own names the first two arguments have: what a row of the calling convention calls them is safe to go by."""
+    names = tuple(inputs_of(loss))[:2]
+    return tuple(family for family, cls in INPUTS.items() if issubclass(cls, Named) and names == cls.usual and family != "sets")
+
+
+def _runs(loss: nn.Module, inputs: Inputs, **drawing: Any) -> bool:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.simplefilter("error")
         try:
-            value = loss(output.requires_grad_(), target, **sides_for(loss, output, target))
+            batch = inputs.batch(loss, 6, **drawing)
+            for name in batch.leaves:
+                batch[name].requires_grad_()
+            value = loss(*batch.arguments, **batch.sides)
             return isinstance(value, Tensor) and value.requires_grad and bool(value.isfinite().all())
         except Exception:
             return False
 
 
+def _called(loss: nn.Module, inputs: Inputs, output: Tensor, target: Tensor) -> Tensor:
+    batch = inputs.call(loss, output, target)
+    value: Tensor = loss(*batch.arguments, **batch.sides)
+    return value
+
+
 def _fits(loss: nn.Module, inputs: Inputs) -> bool:
     """Whether a loss behaves as one of this family."""
-    if ("bag" in wants(loss)) != (inputs.family == "bags") or not _runs(loss, inputs.output(6), inputs.target(6)):
+    if ("bag" in wants(loss)) != (inputs.family == "bags") or not _runs(loss, inputs):
         return False
+    if inputs.family in ("metric", "classification"):
+        return _names_its_classes(loss, inputs) == (inputs.family == "metric")
     by_label = inputs.family in ("label_ranking", "multilabel", "regression")
     if by_label and _ranks(loss, inputs) != (inputs.family == "label_ranking"):
         return False
@@ -247,7 +281,7 @@ def _fits(loss: nn.Module, inputs: Inputs) -> bool:
             :, torch.arange(inputs.classes) % 5
         ].requires_grad_()
         target = torch.full_like(output, label)
-        (gradient,) = torch.autograd.grad(loss(output, target, **sides_for(loss, output, target)).sum(), output)
+        (gradient,) = torch.autograd.grad(_called(loss, inputs, output, target).sum(), output)
         pulls.append(bool((gradient <= 0).all()) if label else bool((gradient >= 0).all()))
     return all(pulls)
 
@@ -256,6 +290,18 @@ def _ranks(loss: nn.Module, inputs: Inputs) -> bool:
     """Whether a row is about its positive labels against the others: where there are none it has no gradient."""
     output = inputs.output(2).requires_grad_()
     target = torch.zeros_like(output).index_fill(1, torch.tensor([0]), 1.0) * torch.tensor([[1.0], [0.0]])
-    (gradient,) = torch.autograd.grad(loss(output, target, **sides_for(loss, output, target)).sum(), output)
+    (gradient,) = torch.autograd.grad(_called(loss, inputs, output, target).sum(), output)
     pushed = gradient[0, 1:]
     return bool(gradient[0, 0] < 0 and (pushed >= 0).all() and (pushed > 0).any() and (gradient[1] == 0).all())
+
+
+def _names_its_classes(loss: nn.Module, inputs: Inputs) -> bool:
+    """Whether any numbers will do for classes, which are the same or not; a classifier has places for so many of them."""
+    output, target = inputs.batch(loss, 6).arguments[:2]
+    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+        return False
+    try:
+        plain, renamed = (_called(loss, inputs, output.clone().requires_grad_(), named) for named in (target, 1000 + 3 * target))
+        return bool(torch.isclose(plain.sum(), renamed.sum()))
+    except Exception:
+        return False

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lossary.testing._subject import Batch, Failed, NotApplicable, Subject, call, first_line
-from lossary.testing._worker import Joint, gradients, read, write
+from lossary.testing._worker import FEATURES, Joint, gradients, read, write
 
 TIMEOUT = 60.0
 _SIZE = 2
@@ -28,7 +28,23 @@ def distributed_data_parallel(subject: Subject) -> str:
     if not torch.distributed.is_available():
         raise NotApplicable("this build of torch has no torch.distributed")
     if not subject.decomposable:
-        subject.need_spec("a loss of bags depends on how they are divided")
+        subject.need_spec("a function of the batch as a whole depends on how it is divided")
+    said, exact = _two_processes(subject, exchange=False)
+    declared = subject.spec is None or subject.spec.distributed == "exact"
+    if declared and not exact:
+        raise Failed(said)
+    if not declared and exact:
+        raise Failed(f"declared inexact, yet it is exact: {said}")
+    if subject.spec is not None and subject.takes("group"):
+        exchanged, exact = _two_processes(subject, exchange=True)
+        if not exact:
+            raise Failed(f"with the processes as its group: {exchanged}")
+        return f"{said}; with the processes as its group: {exchanged}"
+    return said
+
+
+def _two_processes(subject: Subject, exchange: bool) -> tuple[str, bool]:
+    """How far the gradients of two processes are from those of one, in words, and whether they are the same."""
     loss = subject.make()
     if any(True for _ in loss.parameters()):
         loss.double()  # like the layer before it, so that gradients can be told apart
@@ -36,40 +52,43 @@ def distributed_data_parallel(subject: Subject) -> str:
         packed = pickle.dumps(copy.deepcopy(loss))
     except Exception as error:
         raise NotApplicable(f"it cannot be sent to another process: {first_line(str(error))}") from error
-    features = torch.randn(8, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    batch = subject.batch(8, loss=loss)._replace(output=features)
-    outputs = 1 if subject.family == "bags" else subject.inputs.width
-    joint = Joint(copy.deepcopy(loss), 3, outputs, flat=subject.family == "bags")
-    alone = gradients(joint, batch)
-    shards = _run(packed, batch, outputs, joint.flat)
+    whole = subject.batch(8, loss=loss)
+    generator = torch.Generator().manual_seed(4)
+    flat = subject.family == "bags"
+    features = {
+        name: torch.randn(
+            *(whole[name].shape if flat else whole[name].shape[:-1]), FEATURES, generator=generator, dtype=torch.float64
+        )
+        for name in whole.leaves
+    }
+    widths = {name: 1 if flat else whole[name].shape[-1] for name in whole.leaves}
+    batch = whole.changed(features)
+    alone = gradients(Joint(copy.deepcopy(loss), widths, flat), batch)
+    shards = _run(packed, batch, widths, flat, exchange)
     one, two = (torch.cat([gradient.flatten() for gradient in found]) for found in (alone, shards))
     if one.shape != two.shape:
         raise Failed(f"{two.numel()} gradients instead of {one.numel()}")
     factor = float((one @ two) / (one @ one)) if float(one @ one) else float("nan")
     off = float((two - one).abs().max() / one.abs().max())
     said = f"gradient factor {factor:.6g}, largest difference {off:.2g} of the largest gradient"
-    exact = off < (1e-9 if _double(subject) else 1e-5)
-    declared = subject.spec is None or subject.spec.distributed == "exact"
-    if declared and not exact:
-        raise Failed(said)
-    if not declared and exact:
-        raise Failed(f"declared inexact, yet it is exact: {said}")
-    return said
+    return said, off < (1e-9 if _double(subject) else 1e-5)
 
 
 def _double(subject: Subject) -> bool:
     """Whether the loss computes in float64 when it is given float64."""
-    value = call(subject.make(), subject.inputs.output(2), subject.inputs.target(2))
+    loss = subject.make()
+    value = call(loss, subject.batch(2, loss=loss))
     return bool(value.dtype == torch.float64)
 
 
-def _run(loss: bytes, batch: Batch, outputs: int, flat: bool) -> list[Tensor]:
+def _run(loss: bytes, batch: Batch, widths: dict[str, int], flat: bool, exchange: bool) -> list[Tensor]:
     """The gradients that the first process holds after both have averaged theirs."""
     job: dict[str, Any] = {
         "loss": loss,
-        "shards": [tuple(batch.take(rows)) for rows in torch.arange(batch.output.shape[0]).chunk(_SIZE)],
-        "outputs": outputs,
+        "shards": [batch.take(rows) for rows in torch.arange(batch.output.shape[0]).chunk(_SIZE)],
+        "widths": widths,
         "flat": flat,
+        "exchange": exchange,
         "path": [str(Path(place).resolve()) for place in sys.path if place == "" or Path(place).is_dir()],
         "size": _SIZE,
     }

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lossary.testing._subject import Failed, NotApplicable, Subject, call, sides_for, value_and_gradient
+from lossary.testing._relations import parameters_said, reductions
+from lossary.testing._subject import Failed, NotApplicable, Subject, call, value_and_gradient
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -38,17 +39,15 @@ def half_precision_accuracy(subject: Subject) -> str:
     for dtype in HALVES:
         name = str(dtype).removeprefix("torch.")
         for scale in (1.0, 8.0):
-            output = subject.inputs.output(64, dtype=dtype, scale=scale)
-            for soft in subject.softable:
-                target = subject.inputs.target(64, soft=soft, dtype=dtype)
-                wide = target.double() if target.is_floating_point() else target
-                for reduction in ("none", "mean") if subject.takes("reduction") and subject.decomposable else ("",):
-                    loss = subject.make(reduction=reduction) if reduction else subject.make()
-                    sides = sides_for(loss, output, target)
-                    doubled = {name: _double(side) for name, side in sides.items()}
-                    value, gradient = value_and_gradient(loss, output, target, sides)
-                    true_value, true_gradient = value_and_gradient(loss, output.double(), wide, doubled)
-                    said = f"{name}, {'soft' if soft else 'hard'} targets, {reduction or 'default'}"
+            for kind in subject.kinds:
+                for reduction in reductions(subject):
+                    if reduction == {"reduction": "sum"}:
+                        continue  # of the values of "none", which are compared
+                    loss = subject.make(**reduction)
+                    batch = subject.batch(64, dtype=dtype, scale=scale, kind=kind, loss=loss)
+                    value, gradient = value_and_gradient(loss, batch)
+                    true_value, true_gradient = value_and_gradient(loss, batch.mapped(_double))
+                    said = f"{name}, {kind}, {parameters_said(reduction)}"
                     for what, got, wanted in (("value", value, true_value), ("gradient", gradient, true_gradient)):
                         wrong = _off(got, wanted, dtype)
                         if wrong:
@@ -56,8 +55,8 @@ def half_precision_accuracy(subject: Subject) -> str:
     return "float16 and bfloat16, values and gradients"
 
 
-def _double(side: Tensor | float) -> Tensor | float:
-    return side.double() if isinstance(side, Tensor) and side.is_floating_point() else side
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 def half_precision_maps(subject: Subject) -> str:
@@ -67,23 +66,22 @@ def half_precision_maps(subject: Subject) -> str:
     if not subject.decomposable:
         raise NotApplicable("it is a function of the batch as a whole")
     inputs = subject.inputs if _sized(subject) else replace(subject.inputs, classes=min(subject.inputs.classes, 4))
-    drawn = inputs.output(2, dtype=torch.float32, space=(512, 512))
+    drawn = inputs.batch(subject.make(), 2, dtype=torch.float32, space=(512, 512))
     values, faults = [], []
     for dtype in HALVES:
-        output = drawn.to(dtype)
-        target = inputs.target(2, dtype=dtype, space=(512, 512))
+        batch = drawn.mapped(lambda value, dtype=dtype: value.to(dtype) if value.is_floating_point() else value)  # type: ignore[misc]
+        wide = batch.mapped(lambda value: value.float() if value.is_floating_point() else value)
         name = str(dtype).removeprefix("torch.")
-        wide = target.float() if target.is_floating_point() else target
         per_item = subject.make(reduction="none") if subject.takes("reduction") else subject.make()
         with torch.no_grad():  # float32 items are exact enough here, and added up in float64
-            items = call(per_item, output.float(), wide).double()
+            items = call(per_item, wide).double()
         reduced = {"sum": items.sum(), "mean": items.mean()} if subject.takes("reduction") else {"loss": items}
         if "mean" in reduced and "weight" in subject.given:
             with torch.no_grad():
-                reduced["mean"] = call(subject.make(reduction="mean"), output.float(), wide).double()
+                reduced["mean"] = call(subject.make(reduction="mean"), wide).double()
         for reduction, true in reduced.items():
             loss = subject.make(reduction=reduction) if subject.takes("reduction") else subject.make()
-            value, gradient = value_and_gradient(loss, output, target)
+            value, gradient = value_and_gradient(loss, batch)
             wrong = _off(value, true, dtype)
             if wrong:
                 faults.append(f"{reduction} in {name} is {wrong}")

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lossary.testing._relations import settings
-from lossary.testing._subject import Failed, Subject, agree, call, sides_for
+from lossary.testing._subject import Failed, Subject, agree, call
 
 
 def _alike(what: str, subject: Subject, loss: nn.Module, other: nn.Module) -> None:
-    output, target = subject.inputs.output(6), subject.inputs.target(6)
-    agree(what, call(other, output, target), call(loss, output, target), rtol=0, atol=0)
+    batch = subject.batch(6, loss=loss)
+    agree(what, call(other, batch), call(loss, batch), rtol=0, atol=0)
 
 
 def state_dict_round_trip(subject: Subject) -> str:
@@ -92,45 +92,44 @@ def leaves_no_trace(subject: Subject) -> str:
     before = _surroundings()
     try:
         for setting in settings(subject):
-            for soft in subject.softable:
-                _leaves_no_trace(subject, setting, soft)
+            for kind in subject.kinds:
+                _leaves_no_trace(subject, setting, kind)
     finally:
         _restore(before)
     return "with gradients, under no_grad and under inference_mode"
 
 
-def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], soft: bool) -> None:
-    output, target = subject.inputs.output(6), subject.inputs.target(6, soft=soft)
-    if subject.takes("ignore_index") and "ignore_index" not in subject.given and not soft:
-        target[1] = -100  # what a careless program overwrites
-    kept = {"the output": output.clone(), "the target": target.clone(), **setting}
-    kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in kept.items()}
-    sides = sides_for(subject.make(**setting), output, target)
-    kept.update({name: side.clone() for name, side in sides.items() if isinstance(side, Tensor)})
+def _leaves_no_trace(subject: Subject, setting: dict[str, Tensor], kind: str) -> None:
+    batch = subject.batch(6, kind=kind, loss=subject.make(**setting))
+    if subject.takes("ignore_index") and "ignore_index" not in subject.given and kind != "soft":
+        batch.target[1] = -100  # what a careless program overwrites
+    tensors = {**batch.tensors, **setting}
+    kept = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
     modes = {"with gradients": None, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
     for name, mode in modes.items():
         loss = subject.make(**setting)
         if mode is None:
             before = _surroundings()
-            leaf = output.detach().requires_grad_()
-            value = loss(leaf, target, **sides)
+            leaves = {leaf: batch[leaf].detach().requires_grad_() for leaf in batch.leaves}
+            value = loss(*batch.changed(leaves).arguments, **batch.changed(leaves).sides)
             after = _surroundings()
             value.sum().backward()
         else:
             with mode():
                 before = _surroundings()
-                value = loss(output, target, **sides)
+                value = loss(*batch.arguments, **batch.sides)
                 after = _surroundings()
             if value.requires_grad:
                 raise Failed(f"under {name} the loss carries a gradient all the same")
         for what in before:
             if before[what] != after[what] and not (subject.stochastic and what == "the random state"):
                 raise Failed(f"{name}: {what} is changed")
-        for what, tensor in {"the output": output, "the target": target, **setting, **sides}.items():
-            if isinstance(tensor, Tensor) and not torch.equal(tensor, kept[what]):
+        for what in kept:
+            if not torch.equal(tensors[what], kept[what]):
                 raise Failed(f"{name}: {what} is changed in place")
-        if target.requires_grad or target.grad is not None:
-            raise Failed(f"{name}: the target has become part of the graph")
+        for what, tensor in batch.tensors.items():
+            if tensor.requires_grad or tensor.grad is not None:
+                raise Failed(f"{name}: {what} has become part of the graph")
 
 
 def _restore(before: dict[str, object]) -> None:

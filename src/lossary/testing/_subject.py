@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._registry import Spec
-from lossary.testing._batch import Batch, Sides, made_up, wants
+from lossary.testing._batch import Batch, Sides, wants
 from lossary.testing._inputs import Inputs
 from lossary.testing._outcome import Failed, NotApplicable
 
@@ -18,7 +18,7 @@ SAMPLES = 100  # how many samples there are in the data set that a loss remember
 
 __all__ = [
     "Batch", "Build", "Failed", "NotApplicable", "Sides", "Subject", "agree", "call", "complaint", "finite", "first_line",
-    "keywords_of", "required_by", "same", "seeded", "sides_for", "value_and_gradient", "wants",
+    "gradients_of", "keywords_of", "required_by", "same", "seeded", "value_and_gradient", "wants",
 ]  # fmt: skip
 
 
@@ -46,7 +46,12 @@ class Subject:
     seed: int = 0
     spec: Spec | None = None
     soft_targets: bool = True
-    spatial: bool = True
+    takes_space: bool = True
+
+    @property
+    def spatial(self) -> bool:
+        """Whether outputs may have more dimensions than the first two of the family."""
+        return self.takes_space and self.inputs.takes_space
 
     @property
     def family(self) -> str:
@@ -54,7 +59,7 @@ class Subject:
 
     @property
     def decomposable(self) -> bool:
-        return self.family != "bags" if self.spec is None else self.spec.decomposable
+        return self.family not in ("bags", "metric", "contrastive") if self.spec is None else self.spec.decomposable
 
     @property
     def stochastic(self) -> bool:
@@ -66,18 +71,29 @@ class Subject:
         return self.spec is not None and not self.given
 
     @property
-    def softable(self) -> tuple[bool, ...]:
-        """The kinds of target there are: hard, then soft where they are accepted and differ from hard ones."""
-        return (False, True) if self.soft_targets and self.family in ("classification", "multilabel") else (False,)
+    def itemised(self) -> bool:
+        """Whether ``reduction="none"`` gives a value for each item, which may all the same depend on the whole batch."""
+        if not self.takes("reduction"):
+            return False
+        if self.spec is None:
+            return self.decomposable
+        domain = next((p.domain for p in self.spec.parameters if p.name == "reduction"), None)
+        return domain.allows("none") if domain is not None else self.decomposable
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of batch there are: hard and soft targets, or with and without what can be left out."""
+        return tuple(kind for kind in self.inputs.kinds if kind != "soft" or self.soft_targets)
 
     def make(self, **parameters: Any) -> nn.Module:
         """A loss that nobody has used. One with weights or a memory of its own has seen a batch, and so has found its scale."""
         with seeded(self.seed):
             loss = self.build(**{**self.required, **self.given, **self.named(parameters)})
+            self.inputs.prepare(loss)
         if isinstance(loss, nn.Module) and ("index" in wants(loss) or any(True for _ in loss.parameters())):
             with torch.no_grad(), seeded(self.seed):
-                output, target, sides = self.batch(6, seed=self.seed + 7, loss=loss)
-                loss(output, target, **sides)
+                batch = self.batch(6, seed=self.seed + 7, loss=loss)
+                loss(*batch.arguments, **batch.sides)
         return loss
 
     def named(self, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -85,10 +101,9 @@ class Subject:
         rename = {"weight": "class_weight"} if "class_weight" in self.keywords else {}
         return {rename.get(name, name): value for name, value in parameters.items()}
 
-    def batch(self, n: int, *, seed: int = 0, soft: bool = False, loss: nn.Module | None = None) -> Batch:
-        """A batch of n samples with everything that the loss wants."""
-        output, target = self.inputs.output(n, seed=seed), self.inputs.target(n, seed=seed, soft=soft)
-        return Batch(output, target, sides_for(self.make() if loss is None else loss, output, target))
+    def batch(self, n: int, *, loss: nn.Module | None = None, **drawing: Any) -> Batch:
+        """A batch of n samples with everything that the loss wants (``seed``, ``kind``, ``dtype``, ``space``, ``scale``)."""
+        return self.inputs.batch(self.make() if loss is None else loss, n, **drawing)
 
     def by_function(self, batch: Batch, **parameters: Any) -> Tensor:
         """The value of the pure function, given what the module that is built with the same parameters holds."""
@@ -97,12 +112,15 @@ class Subject:
         function = self.spec.function
         given = {**self.required, **self.given, **self.named(parameters)}
         taken = keywords_of(function)
-        positional = [p.name for p in taken.values() if p.kind is not p.KEYWORD_ONLY][2:]
+        positional = [p for p in taken.values() if p.kind is not p.KEYWORD_ONLY][batch.positional :]
         loss = self.make(**parameters) if positional else None
-        held = [batch.sides[name] if name in batch.sides else getattr(loss, name) for name in positional]
+        held: list[object] = [
+            batch.given[p.name] if p.name in batch.sides else getattr(loss, p.name) if p.default is p.empty else p.default
+            for p in positional
+        ]
         with seeded():
             value: Tensor | tuple[Tensor, ...] = function(
-                batch.output, batch.target, *held, **{name: v for name, v in given.items() if name in taken}
+                *batch.arguments, *held, **{name: v for name, v in given.items() if name in taken}
             )
         return value[0] if isinstance(value, tuple) else value  # a function that remembers returns its memory as well
 
@@ -164,49 +182,56 @@ class seeded:  # noqa: N801
         torch.set_rng_state(self.before)
 
 
-def sides_for(loss: nn.Module, output: Tensor, target: Tensor, seed: int = 0) -> Sides:
-    """Extra inputs that this loss wants and that fit a batch."""
-    samples = getattr(loss, "num_samples", None)
-    return made_up(wants(loss), output, target, samples=samples if isinstance(samples, int) else None, seed=seed)
-
-
 def required_by(names: Iterable[str], classes: int) -> dict[str, object]:
     """Values for parameters without a default, those that the suite knows how to choose."""
     known: dict[str, object] = {
         "num_classes": classes,
         "embedding_dim": 4,
+        "feature_dim": 4,
         "num_samples": SAMPLES,
         "class_counts": torch.tensor([100 // (i + 1) for i in range(classes)]),
     }
     return {name: known[name] for name in names if name in known}
 
 
-def call(loss: nn.Module, output: Tensor, target: Tensor, sides: Sides | None = None) -> Tensor:
-    """The value of the loss; what it wants beyond the output and the target is made up to fit, unless it is given.
+def call(loss: nn.Module, batch: Batch) -> Tensor:
+    """The value of the loss.
 
     Two calls draw the same random numbers, and find the same memory of past samples: it is a copy that remembers this batch.
     """
-    if sides is None:
-        sides = sides_for(loss, output, target)
-    if "index" in sides:
+    if "index" in batch.given:
         loss = copy.deepcopy(loss)
     with seeded():
-        value = loss(output, target, **sides)
+        value = loss(*batch.arguments, **batch.sides)
     if not isinstance(value, Tensor):
         raise Failed(f"the loss returned {type(value).__name__}, not a tensor")
     return value
 
 
-def value_and_gradient(
-    loss: nn.Module, output: Tensor, target: Tensor, sides: Sides | None = None, *, upstream: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The value, and its gradient with respect to the output (weighted with ``upstream`` where the value is not one number)."""
-    leaf = output.detach().clone().requires_grad_()
-    value = call(loss, leaf, target, sides)
+def gradients_of(loss: nn.Module, batch: Batch, *, upstream: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The value, and its gradient for everything that carries one (weighted with ``upstream`` where there are several values)."""
+    leaves = {name: batch[name].detach().clone().requires_grad_() for name in batch.leaves}
+    value = call(loss, batch.changed(leaves))
     if not value.requires_grad:
         raise Failed("the loss carries no gradient")
-    (gradient,) = torch.autograd.grad(value, leaf, torch.ones_like(value) if upstream is None else upstream)
-    return value.detach(), gradient
+    found = torch.autograd.grad(
+        value, list(leaves.values()), torch.ones_like(value) if upstream is None else upstream, allow_unused=len(leaves) > 1
+    )
+    for name, gradient in zip(leaves, found, strict=True):
+        if gradient is None:
+            raise Failed(f"the loss carries no gradient to {name}")
+    return value.detach(), dict(zip(leaves, found, strict=True))
+
+
+def value_and_gradient(loss: nn.Module, batch: Batch, *, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The value and its gradient; those of several arguments stand side by side, a row for each sample."""
+    value, found = gradients_of(loss, batch, upstream=upstream)
+    return value, side_by_side(found)
+
+
+def side_by_side(gradients: Mapping[str, Tensor]) -> Tensor:
+    each = list(gradients.values())
+    return each[0] if len(each) == 1 else torch.cat([gradient.flatten(1) for gradient in each], 1)
 
 
 def agree(what: str, actual: Tensor, expected: Tensor, *, rtol: float = 1e-9, atol: float = 1e-11) -> None:

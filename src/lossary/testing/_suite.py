@@ -24,6 +24,7 @@ CHECKS: dict[str, Check] = {
         _relations.weight_of_two_is_listed_twice,
         _relations.smoothing_is_a_soft_target,
         _relations.permutation_of_the_batch,
+        _relations.permutation_within_samples,
         _relations.duplicated_batch,
         _relations.accumulation_over_micro_batches,
         _relations.special_cases,

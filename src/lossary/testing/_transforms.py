@@ -1,14 +1,16 @@
 """The ways of running a loss other than calling it: compiled, mapped over a stack of models, under autocast."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from lossary.testing._relations import settings
 from lossary.testing._subject import (
+    Batch,
     Failed,
     NotApplicable,
     Sides,
@@ -17,7 +19,7 @@ from lossary.testing._subject import (
     call,
     first_line,
     seeded,
-    sides_for,
+    side_by_side,
     value_and_gradient,
 )
 
@@ -44,24 +46,23 @@ def compiles_whole(subject: Subject) -> str:
 
 
 def _compiled(subject: Subject) -> None:
-    output = subject.inputs.output(6, dtype=torch.float32)
-    for soft in subject.softable:
-        target = subject.inputs.target(6, soft=soft, dtype=torch.float32)
+    for kind in subject.kinds:
         loss = subject.make()
-        copied, sides = copy.deepcopy(loss), sides_for(loss, output, target)
+        copied, batch = copy.deepcopy(loss), subject.batch(6, kind=kind, dtype=torch.float32, loss=loss)
         torch.compiler.reset()
 
-        def run(output: Tensor, target: Tensor, loss: Callable[..., Tensor] = copied, sides: Sides = sides) -> Tensor:
-            return loss(output, target, **sides)
+        def run(arguments: list[Tensor | float], sides: Sides, loss: Callable[..., Tensor] = copied) -> Tensor:
+            return loss(*arguments, **sides)
 
         compiled = torch.compile(run, fullgraph=True, backend="aot_eager", dynamic=False)
-        leaf = output.clone().requires_grad_()
+        leaves = {name: batch[name].clone().requires_grad_() for name in batch.leaves}
+        seen = batch.changed(leaves)
         with seeded():
-            value = compiled(leaf, target)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        plain, expected = value_and_gradient(loss, output, target)
-        agree(f"compiled value, {'soft' if soft else 'hard'} targets", value, plain)
-        agree(f"compiled gradient, {'soft' if soft else 'hard'} targets", gradient, expected)
+            value = compiled(seen.arguments, seen.sides)
+        gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
+        plain, expected = value_and_gradient(loss, batch)
+        agree(f"compiled value, {kind}", value, plain)
+        agree(f"compiled gradient, {kind}", side_by_side(dict(zip(leaves, gradients, strict=True))), expected)
 
 
 def maps_over_models(subject: Subject) -> str:
@@ -81,41 +82,51 @@ def maps_over_models(subject: Subject) -> str:
 
 
 def _mapped(subject: Subject) -> None:
-    outputs = torch.stack([subject.inputs.output(6, seed=seed) for seed in range(3)])
     draws = "same" if subject.stochastic else "error"
     for setting in settings(subject):
         loss = subject.make(**setting)
-        sides = sides_for(loss, outputs[0], subject.inputs.target(6))
+        for kind in subject.kinds:
+            batches = [subject.batch(6, seed=seed, kind=kind, loss=loss) for seed in range(3)]
+            leaves = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0].leaves}
+            second = batches[0].second
+            # what belongs to a sample beside its output, such as its group, is the same for every model
+            fixed = {second: torch.stack([b.target for b in batches])} if second is not None and second not in leaves else {}
 
-        def one(output: Tensor, target: Tensor, loss: Callable[..., Tensor] = loss, sides: Sides = sides) -> Tensor:
-            return loss(output, target, **sides).sum()
+            def one(leaves: Mapping[str, Tensor], fixed: Mapping[str, Tensor], batch: Batch, loss: nn.Module) -> Tensor:
+                seen = batch.changed({**leaves, **fixed})
+                value: Tensor = loss(*seen.arguments, **seen.sides)
+                return value.sum()
 
-        for soft in subject.softable:
-            targets = torch.stack([subject.inputs.target(6, seed=seed, soft=soft) for seed in range(3)])
-            for name, given, dims in (("shared", targets[0], (0, None)), ("stacked", targets, (0, 0))):
+            for shared in (True, False) if fixed else (True,):
+                given = {name: value[0] for name, value in fixed.items()} if shared else fixed
+                mapped = partial(one, batch=batches[0], loss=loss)
+                dims = (0, None) if shared else (0, 0)
                 with seeded():
-                    values = vmap(one, in_dims=dims, randomness=draws)(outputs, given)
+                    values = vmap(mapped, in_dims=dims, randomness=draws)(leaves, given)
                 with seeded():
-                    gradients = vmap(grad(one), in_dims=dims, randomness=draws)(outputs, given)
+                    gradients = vmap(grad(mapped), in_dims=dims, randomness=draws)(leaves, given)
                 for i in range(3):
-                    value, gradient = value_and_gradient(loss, outputs[i], given if name == "shared" else given[i])
-                    agree(f"model {i}, targets {name}, value", values[i], value.sum())
-                    agree(f"model {i}, targets {name}, gradient", gradients[i], gradient)
+                    alone = {name: value[i] for name, value in leaves.items()}
+                    alone |= given if shared else {name: value[i] for name, value in fixed.items()}
+                    value, gradient = value_and_gradient(loss, batches[0].changed(alone))
+                    said = f"model {i}, {kind}, targets {'shared' if shared else 'stacked'}"
+                    agree(f"{said}, value", values[i], value.sum())
+                    agree(f"{said}, gradient", side_by_side({n: gradients[n][i] for n in leaves}), gradient)
 
 
 def autocast_changes_nothing(subject: Subject) -> str:
     """Under CPU autocast to bfloat16, float32 inputs give the float32 loss and gradient they give without."""
-    output = subject.inputs.output(6, dtype=torch.float32)
-    for soft in subject.softable:
-        target = subject.inputs.target(6, soft=soft, dtype=torch.float32)
+    for kind in subject.kinds:
         loss = subject.make()
-        plain = value_and_gradient(loss, output, target)
-        leaf = output.clone().requires_grad_()
+        batch = subject.batch(6, kind=kind, dtype=torch.float32, loss=loss)
+        plain = value_and_gradient(loss, batch)
+        leaves = {name: batch[name].clone().requires_grad_() for name in batch.leaves}
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = call(loss, leaf, target)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+            value = call(loss, batch.changed(leaves))
+        gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
         if value.dtype != torch.float32:
             raise Failed(f"the loss is in {value.dtype}")
         agree("value under autocast", value, plain[0], rtol=1e-6, atol=1e-7)
+        gradient = side_by_side(dict(zip(leaves, gradients, strict=True)))
         agree("gradient under autocast", gradient, plain[1], rtol=1e-6, atol=1e-7)
     return "float32 stays float32"

@@ -16,30 +16,39 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lossary.testing._batch import Batch, Sides
+from lossary.testing._batch import Batch
+
+FEATURES = 3
 
 
 class Joint(nn.Module):
-    """A small model and its loss as one module, so that parameters of the loss are averaged over processes too."""
+    """A small model and its loss as one module, so that parameters of the loss are averaged over processes too.
 
-    def __init__(self, loss: nn.Module, features: int, outputs: int, flat: bool = False):
+    Each input that carries a gradient is put out by a layer of its own, from three features for each row of it.
+    """
+
+    def __init__(self, loss: nn.Module, widths: Mapping[str, int], flat: bool = False):
         super().__init__()
         generator = torch.Generator().manual_seed(7)
-        self.layer = nn.utils.skip_init(nn.Linear, features, outputs, dtype=torch.float64)  # draws no global random numbers
-        with torch.no_grad():
-            for parameter in self.layer.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        self.layers = nn.ModuleDict()
+        for name, width in widths.items():
+            layer = nn.utils.skip_init(nn.Linear, FEATURES, width, dtype=torch.float64)  # draws no global random numbers
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            self.layers[name] = layer
         self.loss, self.flat = loss, flat
 
-    def forward(self, features: Tensor, target: Tensor, sides: Sides) -> Tensor:
-        output = self.layer(features)
-        value: Tensor = self.loss(output.squeeze(1) if self.flat else output, target, **sides)
+    def forward(self, batch: Batch) -> Tensor:
+        made = {name: layer(batch[name]) for name, layer in self.layers.items()}
+        seen = batch.changed({name: output.squeeze(1) if self.flat else output for name, output in made.items()})
+        value: Tensor = self.loss(*seen.arguments, **seen.sides)
         return value
 
 
 def gradients(joint: nn.Module, batch: Batch) -> list[Tensor]:
     """The gradients of every parameter for one batch."""
-    joint(*batch).backward()
+    joint(batch).backward()
     return [parameter.grad.detach().clone() for parameter in joint.parameters() if parameter.grad is not None]
 
 
@@ -51,9 +60,9 @@ def run(job: Mapping[str, Any]) -> list[Tensor]:
         if place not in sys.path:
             sys.path.insert(0, place)
     loss = pickle.loads(job["loss"])
-    batch = Batch(*job["shards"][job["rank"]])
-    joint = DistributedDataParallel(Joint(loss, batch.output.shape[1], job["outputs"], job["flat"]))
-    return gradients(joint, batch)
+    if job["exchange"]:
+        loss.group = "world"
+    return gradients(DistributedDataParallel(Joint(loss, job["widths"], job["flat"])), job["shards"][job["rank"]])
 
 
 def read(stream: IO[bytes]) -> bytes:

@@ -41,7 +41,6 @@ def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -
     decomposable=False,
     distributed="inexact",
     value_is_objective=False,  # it tends to 1, not to 0, as everything gets right
-    waivers={"gradcheck_float64": "the divisor is a constant in the gradient, which is what normalises the step"},
 )
 class NormalizedLogisticLoss(SigmoidObjective):
     r"""The logistic loss over the sum of its error weights, a constant in the gradient: steps do not fade as samples get right.
