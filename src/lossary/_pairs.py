@@ -143,6 +143,8 @@ class _Unit(torch.autograd.Function):
 
 def log_sum_exp(s: Tensor, where: Tensor | None = None) -> Tensor:
     """The logarithm of the sum of the exponentials of each row's chosen elements; -inf, without a gradient, if there are none."""
+    if s.shape[1] == 0:
+        return s.sum(1) - torch.inf
     chosen = s if where is None else s.masked_fill(~where, -torch.inf)
     largest = chosen.detach().amax(1, keepdim=True)
     largest = torch.where(largest == -torch.inf, torch.zeros_like(largest), largest)

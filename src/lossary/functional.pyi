@@ -4,10 +4,12 @@ from lossary.losses.bags.bag_level import bag_level as bag_level
 from lossary.losses.bags.instance_level import instance_level as instance_level
 from lossary.losses.bags.interpolated_bag import interpolated_bag as interpolated_bag
 from lossary.losses.classification.aldr_kl import aldr_kl as aldr_kl
+from lossary.losses.classification.arcface import arcface as arcface
 from lossary.losses.classification.asymmetric_single_label import asymmetric_single_label as asymmetric_single_label
 from lossary.losses.classification.black_box_quadratic import black_box_quadratic as black_box_quadratic
 from lossary.losses.classification.comp_sum import comp_sum as comp_sum
 from lossary.losses.classification.correctness_aware import correctness_aware as correctness_aware
+from lossary.losses.classification.cosface import cosface as cosface
 from lossary.losses.classification.cross_entropy import cross_entropy as cross_entropy
 from lossary.losses.classification.dataset_equity import dataset_equity as dataset_equity
 from lossary.losses.classification.dco import dco as dco
@@ -20,6 +22,7 @@ from lossary.losses.classification.ldr_kl import ldr_kl as ldr_kl
 from lossary.losses.classification.legendretron import legendretron as legendretron
 from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
+from lossary.losses.classification.normalized_softmax import normalized_softmax as normalized_softmax
 from lossary.losses.classification.polyloss import polyloss as polyloss
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
@@ -28,8 +31,16 @@ from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.classification.z_loss import z_loss as z_loss
 from lossary.losses.contrastive.byol import byol as byol
+from lossary.losses.contrastive.clip import clip as clip
 from lossary.losses.contrastive.cross_cosine_similarity import cross_cosine_similarity as cross_cosine_similarity
 from lossary.losses.contrastive.cross_sigmoid_similarity import cross_sigmoid_similarity as cross_sigmoid_similarity
+from lossary.losses.contrastive.give import give as give
+from lossary.losses.contrastive.give_oid import give_oid as give_oid
+from lossary.losses.contrastive.give_oiic import give_oiic as give_oiic
+from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
+from lossary.losses.contrastive.groco import groco as groco
+from lossary.losses.contrastive.info_nce import info_nce as info_nce
+from lossary.losses.contrastive.siglip import siglip as siglip
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.metric.circle import circle as circle

@@ -5,3 +5,6 @@ from lossary.nn.ema_target import EmaTarget
 from lossary.nn.multi_head_projector import MultiHeadProjector
 
 __all__ = ["CodeWiseAttention", "EmaTarget", "MultiHeadProjector"]
+from lossary.nn.nearest_prototype import NearestPrototype
+
+__all__ = ["CodeWiseAttention", "NearestPrototype"]

@@ -1,8 +1,12 @@
-"""What classifiers with weights of their own share: the checks of an embedding, and distances to class centres."""
+"""What classifiers with weights of their own share: the checks of an embedding, distances to class centres, and cosines."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, check_floating, check_shape, shape_text
+from lossary._objective import Objective, widen
+from lossary._pairs import unit
+from lossary._rows import Rows
 from lossary.errors import InvalidValueError
 
 
@@ -19,7 +23,8 @@ def check_embedding_and_target(
 ) -> None:
     """target (N,) class indices or (N, C) probabilities; class_weight (C,)."""
     check_embedding(owner, embedding, centres)
-    check_class_inputs(owner, embedding.new_empty(embedding.shape[0], centres.shape[0]), target, None)
+    logits = embedding.new_empty(()).expand(embedding.shape[0], centres.shape[0])  # of this shape, without its memory
+    check_class_inputs(owner, logits, target, None)
     if class_weight is not None:
         check_floating(owner, "class_weight", class_weight)
         check_shape(owner, "class_weight", class_weight, (centres.shape[0],))
@@ -33,3 +38,40 @@ def squared_distances(embedding: Tensor, centres: Tensor) -> Tensor:
     """
     x, w = embedding.double(), centres.double()
     return (x.square().sum(1, keepdim=True) + w.square().sum(1) - 2 * x @ w.T).clamp_min(0.0)
+
+
+def scaled_cosines(embedding: Tensor, weight: Tensor, scale: float | Tensor) -> Tensor:
+    """scale cos(x, w) of every embedding and class (N, C); the scale goes into the embeddings, which are smaller."""
+    x = widen(embedding)
+    with torch.autocast(x.device.type, enabled=False):  # a bfloat16 product times a scale of 64 would have no digits left
+        return (scale * unit(x)) @ unit(weight.to(x.dtype)).T
+
+
+def log_sum_of_others(row: Rows, margin: float) -> Tensor:
+    """The logarithm of the sum of e^z over all classes but c, from a softmax in which the logit of c was lowered by ``margin``.
+
+    From the plain softmax it would be log(1 - p), of which nothing is left where p rounds to 1: just where a margin counts. The
+    margin has to be so large that c comes last; p is then at most one half.
+    """
+    not_c = -torch.expm1(row.log_p)
+    return row.logits - margin - row.log_p + not_c.clamp_min(torch.finfo(not_c.dtype).tiny).log()
+
+
+class CosineClassifier(Objective):
+    """One direction for each class: parameter ``weight`` (C, D), of whose rows only the direction counts."""
+
+    consumes = "embedding"
+    scale: float
+
+    def __init__(self, *, num_classes: int, embedding_dim: int, **hyperparameters: object):
+        super().__init__(num_classes=num_classes, embedding_dim=embedding_dim, **hyperparameters)
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
+
+    def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
+        parameters = self.hyperparameters()
+        del parameters["num_classes"], parameters["embedding_dim"]
+        return self.function(embedding, target, self.weight, **parameters)
+
+    def link(self, output: Tensor) -> Tensor:
+        check_embedding(self.name, output, self.weight)
+        return scaled_cosines(output, self.weight, self.scale).softmax(1).to(output.dtype)

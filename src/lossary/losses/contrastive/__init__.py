@@ -8,5 +8,6 @@ from lossary.losses.contrastive.give import GiveLoss as GiveLoss
 from lossary.losses.contrastive.give_oid import GiveOIDLoss as GiveOIDLoss
 from lossary.losses.contrastive.give_oiic import GiveOIICLoss as GiveOIICLoss
 from lossary.losses.contrastive.give_oitc import GiveOITCLoss as GiveOITCLoss
+from lossary.losses.contrastive.groco import GroCoLoss as GroCoLoss
 from lossary.losses.contrastive.info_nce import InfoNCELoss as InfoNCELoss
 from lossary.losses.contrastive.siglip import SigLIPLoss as SigLIPLoss

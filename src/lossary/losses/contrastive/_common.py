@@ -1,15 +1,39 @@
-"""What contrastive losses share: the check of a pair of views."""
+"""What contrastive losses share: the check of a pair of views, and the base of those that take nothing but two views."""
 
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, shape_text
+from lossary._objective import Objective, widen
+from lossary._pairs import unit
 from lossary.errors import InvalidValueError
 
 
 def check_pair(owner: str, a: Tensor, b: Tensor, first: str = "a", second: str = "b") -> None:
     """Two floating-point tensors of one shape (N, D); ``first`` and ``second`` are what the objective calls them."""
-    check_floating(owner, first, a)
+    check_vectors(owner, a, first)
     check_floating(owner, second, b)
-    if a.ndim != 2:
-        raise InvalidValueError(f"{owner}: {first} must have shape (N, D), got {shape_text(tuple(a.shape))}")
     check_shape(owner, second, b, tuple(a.shape))
+
+
+def check_vectors(owner: str, x: Tensor, name: str) -> None:
+    """A floating-point tensor (N, D)."""
+    check_floating(owner, name, x)
+    if x.ndim != 2:
+        raise InvalidValueError(f"{owner}: {name} must have shape (N, D), got {shape_text(tuple(x.shape))}")
+
+
+def direction(output: Tensor) -> Tensor:
+    """The link of losses of cosines: an embedding stands for its direction."""
+    return unit(widen(output)).to(output.dtype)
+
+
+class TwoViews(Objective):
+    """Two views of the same samples, ``loss(a, b)``, which are compared by their directions."""
+
+    consumes = "embedding"
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.function(a, b, **self.hyperparameters())
+
+    def link(self, output: Tensor) -> Tensor:
+        return direction(output)

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Row, sum_over_rows, unit
+from lossary._objective import Objective, reduce
+from lossary._pairs import Row, sum_over_rows
 from lossary.errors import InvalidTypeError
+from lossary.losses.contrastive._common import direction
 
 UNREACHED = {"positive_threshold": 2.0, "negative_threshold": -2.0}  # neither a cosine nor a sigmoid gets there
 
@@ -40,4 +41,4 @@ class SelfLabelled(Objective):
         return self.function(prediction, target, **parameters)
 
     def link(self, output: Tensor) -> Tensor:
-        return unit(widen(output)).to(output.dtype)
+        return direction(output)

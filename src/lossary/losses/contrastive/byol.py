@@ -6,7 +6,7 @@ from lossary._domains import Reduction, formula
 from lossary._objective import Objective, reduce, widen
 from lossary._pairs import unit
 from lossary._registry import objective
-from lossary.losses.contrastive._common import check_pair
+from lossary.losses.contrastive._common import check_pair, direction
 
 
 @formula
@@ -49,4 +49,4 @@ class ByolLoss(Objective):
         return self.function(prediction, target, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:
-        return unit(widen(output)).to(output.dtype)
+        return direction(output)
