@@ -30,6 +30,7 @@ from lossary.losses.classification.smooth_adversarial_comp_sum import smooth_adv
 from lossary.losses.classification.squentropy import squentropy as squentropy
 from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.classification.z_loss import z_loss as z_loss
+from lossary.losses.contrastive.amcl import amcl as amcl
 from lossary.losses.contrastive.byol import byol as byol
 from lossary.losses.contrastive.clip import clip as clip
 from lossary.losses.contrastive.cross_cosine_similarity import cross_cosine_similarity as cross_cosine_similarity

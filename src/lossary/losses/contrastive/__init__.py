@@ -1,5 +1,6 @@
 """Paired contrastive learning: two views of each sample, positives on the diagonal."""
 
+from lossary.losses.contrastive.amcl import AMCLLoss as AMCLLoss
 from lossary.losses.contrastive.byol import ByolLoss as ByolLoss
 from lossary.losses.contrastive.clip import CLIPLoss as CLIPLoss
 from lossary.losses.contrastive.cross_cosine_similarity import CrossCosineSimilarityLoss as CrossCosineSimilarityLoss

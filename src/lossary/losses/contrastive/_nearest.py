@@ -9,23 +9,19 @@ from lossary import _pairs
 from lossary._pairs import Pairs, over_rows
 
 
-def nearest(anchors: Tensor, items: Tensor | None, count: int, *, labels: Tensor | None = None) -> Tensor:
-    """The ``count`` items (N, count) of another label that are most similar to each anchor, the nearest first.
+def nearest(x: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
+    """The ``count`` vectors (N, count) of another label that are most similar to each of x (N, D), the nearest first.
 
-    Without labels, of all items but the anchor's own one. There have to be as many.
+    Without labels, of all but the vector itself. There have to be as many.
     """
 
     def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
         return s.masked_fill(~pairs.negative, -torch.inf).topk(count, dim=1).indices.unbind(1)
 
     if count == 0:
-        return torch.zeros(anchors.shape[0], 0, dtype=torch.int64, device=anchors.device)
-    item_labels = None
-    if items is not None and labels is not None:
-        item_labels = labels.repeat(items.shape[0] // max(labels.shape[0], 1))  # of every view, one after the other
+        return torch.zeros(x.shape[0], 0, dtype=torch.int64, device=x.device)
     with torch.no_grad():
-        found = over_rows(row, anchors.detach(), None if items is None else items.detach(), labels=labels, item_labels=item_labels)
-        return torch.stack(found, 1)
+        return torch.stack(over_rows(row, x.detach(), labels=labels), 1)
 
 
 def similarities_at(anchors: Tensor, items: Tensor, index: Tensor) -> Tensor:

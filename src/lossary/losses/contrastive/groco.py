@@ -33,7 +33,7 @@ def groco(
     total = a.new_zeros((), dtype=views[0].dtype)
     for place, anchor in enumerate(views):
         others = [x.detach() if stop_gradient else x for x in views]
-        index = nearest(anchor, None, min(num_negatives, max(a.shape[0] - 1, 0))).flip(1)
+        index = nearest(anchor, min(num_negatives, max(a.shape[0] - 1, 0))).flip(1)
         negatives = similarities_at(anchor, others[place], index)
         positives = torch.stack([(anchor * x).sum(1) for other, x in enumerate(others) if other != place], 1).sort(1).values
         total = total + _cost_of_order(negatives.T, positives.T, steepness).mean(0).sum() / len(views)
