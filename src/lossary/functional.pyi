@@ -58,6 +58,13 @@ from lossary.losses.multilabel.ldam_multilabel import ldam_multilabel as ldam_mu
 from lossary.losses.multilabel.normalized_logistic import normalized_logistic as normalized_logistic
 from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal
+from lossary.losses.ranking.approx_ndcg import approx_ndcg as approx_ndcg
+from lossary.losses.ranking.lambda_loss import lambda_loss as lambda_loss
+from lossary.losses.ranking.list_mle import list_mle as list_mle
+from lossary.losses.ranking.list_net import list_net as list_net
+from lossary.losses.ranking.neural_ndcg import neural_ndcg as neural_ndcg
+from lossary.losses.ranking.neural_ndcg_transposed import neural_ndcg_transposed as neural_ndcg_transposed
+from lossary.losses.ranking.rank_net import rank_net as rank_net
 from lossary.losses.regression.huber import huber as huber
 from lossary.losses.regression.log_cosh import log_cosh as log_cosh
 from lossary.losses.regression.mean_absolute_error import mean_absolute_error as mean_absolute_error
