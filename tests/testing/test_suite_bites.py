@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.testing.broken_families import HONEST
 from tests.testing.broken_losses import BROKEN
 
 from lossary import LossaryError, specs
@@ -19,12 +20,19 @@ def test_a_broken_loss_fails_its_check_and_no_other(name: str) -> None:
     assert all(len(detail) > 10 for detail in failed.values())
 
 
+@pytest.mark.parametrize("name", HONEST)
+def test_a_loss_without_a_fault_passes(name: str) -> None:
+    card = check_objective(HONEST[name])
+    assert not card.failures, card.failures
+    assert card.counts["passed"] >= 20
+
+
 def test_every_check_has_a_loss_that_it_catches() -> None:
     assert {case.check for case in BROKEN.values()} == set(CHECKS)
 
 
 def test_broken_losses_are_not_registered() -> None:
-    assert not set(BROKEN) & set(specs())
+    assert not {*BROKEN, *HONEST} & set(specs())
 
 
 def test_a_process_that_hangs_is_a_failure_and_the_next_job_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,9 +171,10 @@ def _not_probabilities(subject: Subject, prediction: Tensor, tolerance: float) -
     low, high = float(prediction.min()), float(prediction.max())
     if low < -tolerance or high > 1 + tolerance:
         return f"they range from {low:.4g} to {high:.4g}"
-    off = float((prediction.double().sum(1) - 1).abs().max())
-    if subject.family in ("classification", "distillation") and off > tolerance:
-        return f"they miss a sum of one by {off:.3g}"
+    if subject.inputs.simplex is not None:
+        off = float((prediction.double().sum(subject.inputs.simplex) - 1).abs().max())
+        if off > tolerance:
+            return f"they miss a sum of one by {off:.3g}"
     return None
 
 

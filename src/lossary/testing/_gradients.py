@@ -51,7 +51,7 @@ def _goes(subject: Subject, parameters: dict[str, object]) -> bool:
 def upstream_gradients(subject: Subject) -> str:
     """With ``reduction="none"``, a different upstream gradient for each item scales the gradient of that item alone."""
     subject.need("reduction")
-    if not subject.itemised:
+    if not subject.decomposable:
         raise NotApplicable("it is a function of the batch as a whole")
     if subject.stochastic:
         raise NotApplicable("it draws random numbers for a batch, and other ones for one sample")
@@ -62,19 +62,9 @@ def upstream_gradients(subject: Subject) -> str:
         each = call(loss, batch)
         spread = upstream.view(-1, *[1] * (each.ndim - 1)).expand(each.shape)
         _, gradient = value_and_gradient(loss, batch, upstream=spread)
-        total = torch.zeros_like(gradient)
         for i, factor in enumerate(upstream.tolist()):
-            if subject.decomposable:
-                _, own = value_and_gradient(alone, batch.take(slice(i, i + 1)))
-                agree(f"sample {i} with upstream gradient {factor:g}", gradient[i : i + 1], factor * own)
-            else:  # the value of one item has a gradient to all samples
-                only = torch.zeros_like(each)
-                only[i] = 1
-                total = total + factor * value_and_gradient(loss, batch, upstream=only)[1]
-        if not subject.decomposable:
-            agree("the gradients of single items, weighted and added up", gradient, total, atol=1e-10)
-            ones = value_and_gradient(loss, batch)[1]
-            agree("the gradient of all items against that of the sum", ones, value_and_gradient(alone, batch)[1])
+            _, own = value_and_gradient(alone, batch.take(slice(i, i + 1)))
+            agree(f"sample {i} with upstream gradient {factor:g}", gradient[i : i + 1], factor * own)
     return "upstream gradients from -1 to 100"
 
 
@@ -268,6 +258,24 @@ def finite_at_extremes(subject: Subject) -> str:
                     finite(f"sum of {what}, {parameters_said(parameters)}, {kind}, {name}", *value_and_gradient(loss, batch))
                     count += 1
     return f"{count} combinations of dtype, batch and parameters"
+
+
+def constants_get_no_gradient(subject: Subject) -> str:
+    """What only says where to go (a teacher's output, a target network's, another model's scores) is not moved by the loss."""
+    tried: set[str] = set()
+    for kind in subject.kinds:
+        loss = subject.make()
+        batch = subject.batch(6, kind=kind, loss=loss)
+        for name in subject.inputs.constants(batch):
+            tried.add(name)
+            leaf = batch[name].clone().requires_grad_()
+            value = call(loss, batch.changed({name: leaf}))
+            (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True) if value.requires_grad else (None,)
+            if gradient is not None and bool(gradient.any()):
+                raise Failed(f"{name} gets a gradient of {float(gradient.abs().max()):.3g}, {kind}")
+    if not tried:
+        raise NotApplicable("every output that it is given is to be trained")
+    return ", ".join(sorted(tried))
 
 
 def own_parameters(subject: Subject) -> str:

@@ -30,6 +30,7 @@ class Inputs(ABC):
     takes_space: ClassVar[bool] = True  # whether outputs of the family may have more dimensions than their first two
     by_class: ClassVar[bool] = False  # whether ``weight`` has one number for each class
     kinds: ClassVar[tuple[str, ...]] = ("hard",)
+    simplex: ClassVar[int | None] = None  # the dimension over which predicted probabilities sum to one
     few: ClassVar[int] = 3  # how many samples make a batch in which something happens
 
     @property
@@ -130,6 +131,10 @@ class Inputs(ABC):
             found[f"{n} samples of one class, {seed}"] = batch.targeted(target[:1].expand_as(target))
         return found
 
+    def constants(self, batch: Batch) -> list[str]:
+        """Outputs of other models, which the loss must not move."""
+        return []
+
     def hidden(self, batch: Batch) -> dict[str, Tensor]:
         """Which entries of which inputs a mask says are real."""
         return {}
@@ -166,6 +171,7 @@ class Classification(Inputs):
     """One class of several, by its index or as probabilities."""
 
     family = "classification"
+    simplex = 1
     by_class = True
     kinds = ("hard", "soft")
 

@@ -206,6 +206,10 @@ class Named(Inputs):
             found[f"{n} samples of one class, {kind}"] = batch.changed(alike)
         return found
 
+    def constants(self, batch: Batch) -> list[str]:
+        names = ("teacher", "target", "ranker_scores")
+        return [name for name in names if name in batch.given and name not in batch.leaves and batch[name].is_floating_point()]
+
     def hidden(self, batch: Batch) -> dict[str, Tensor]:
         return {
             name: batch[mask]
@@ -323,6 +327,7 @@ class Distillation(Named):
     """What a student puts out, and what a teacher does."""
 
     family = "distillation"
+    simplex = 1
     usual = ("student", "teacher")
     makers: ClassVar[Mapping[str, Maker]] = {
         **dict.fromkeys(("student", "teacher", "auxiliary"), lambda draw: draw.normal(draw.inputs.width)),
@@ -344,6 +349,7 @@ class Sets(Named):
     """Sets to be put out in whatever order."""
 
     family = "sets"
+    simplex = -1
     usual = ("logits", "target")
     makers: ClassVar[Mapping[str, Maker]] = {
         "logits": lambda draw: draw.normal(SLOTS, draw.inputs.classes),

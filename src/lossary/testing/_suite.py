@@ -34,6 +34,7 @@ CHECKS: dict[str, Check] = {
         _gradients.useful_gradient,
         _gradients.finite_at_extremes,
         _gradients.own_parameters,
+        _gradients.constants_get_no_gradient,
         _precision.half_precision_accuracy,
         _precision.half_precision_maps,
         _edges.empty_batch,
