@@ -24,10 +24,13 @@ from lossary.losses.classification.naive_bayes import naive_bayes as naive_bayes
 from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
 from lossary.losses.classification.normalized_softmax import normalized_softmax as normalized_softmax
 from lossary.losses.classification.polyloss import polyloss as polyloss
+from lossary.losses.classification.proxy_anchor import proxy_anchor as proxy_anchor
 from lossary.losses.classification.sample_dice import sample_dice as sample_dice
 from lossary.losses.classification.set_dice import set_dice as set_dice
+from lossary.losses.classification.sface import sface as sface
 from lossary.losses.classification.smooth_adversarial_comp_sum import smooth_adversarial_comp_sum as smooth_adversarial_comp_sum
 from lossary.losses.classification.squentropy import squentropy as squentropy
+from lossary.losses.classification.unpg import unpg as unpg
 from lossary.losses.classification.worst_group import worst_group as worst_group
 from lossary.losses.classification.z_loss import z_loss as z_loss
 from lossary.losses.contrastive.amcl import amcl as amcl

@@ -20,9 +20,12 @@ from lossary.losses.classification.legendretron import LegendreTronLoss as Legen
 from lossary.losses.classification.naive_bayes import NaiveBayesLoss as NaiveBayesLoss
 from lossary.losses.classification.normalized_softmax import NormalizedSoftmaxLoss as NormalizedSoftmaxLoss
 from lossary.losses.classification.polyloss import PolyLoss as PolyLoss
+from lossary.losses.classification.proxy_anchor import ProxyAnchorLoss as ProxyAnchorLoss
 from lossary.losses.classification.sample_dice import SampleDiceLoss as SampleDiceLoss
 from lossary.losses.classification.set_dice import SetDiceLoss as SetDiceLoss
+from lossary.losses.classification.sface import SFaceLoss as SFaceLoss
 from lossary.losses.classification.smooth_adversarial_comp_sum import SmoothAdversarialCompSumLoss as SmoothAdversarialCompSumLoss
 from lossary.losses.classification.squentropy import SquentropyLoss as SquentropyLoss
+from lossary.losses.classification.unpg import UNPGLoss as UNPGLoss
 from lossary.losses.classification.worst_group import WorstGroupLoss as WorstGroupLoss
 from lossary.losses.classification.z_loss import ZLoss as ZLoss

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_class_inputs, check_floating, check_shape, shape_text
+from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
 from lossary._objective import Objective, widen
-from lossary._pairs import unit
+from lossary._pairs import Pairs, unit
 from lossary._rows import Rows
 from lossary.errors import InvalidValueError
 
@@ -25,6 +25,20 @@ def check_embedding_and_target(
     check_embedding(owner, embedding, centres)
     logits = embedding.new_empty(()).expand(embedding.shape[0], centres.shape[0])  # of this shape, without its memory
     check_class_inputs(owner, logits, target, None)
+    _check_class_weight(owner, class_weight, centres)
+
+
+def check_embedding_and_index(
+    owner: str, embedding: Tensor, target: Tensor, centres: Tensor, class_weight: Tensor | None = None
+) -> None:
+    """target (N,) class indices alone; class_weight (C,)."""
+    check_embedding(owner, embedding, centres)
+    check_integers(owner, "target", target)
+    check_shape(owner, "target", target, (embedding.shape[0],))
+    _check_class_weight(owner, class_weight, centres)
+
+
+def _check_class_weight(owner: str, class_weight: Tensor | None, centres: Tensor) -> None:
     if class_weight is not None:
         check_floating(owner, "class_weight", class_weight)
         check_shape(owner, "class_weight", class_weight, (centres.shape[0],))
@@ -45,6 +59,13 @@ def scaled_cosines(embedding: Tensor, weight: Tensor, scale: float | Tensor) -> 
     x = widen(embedding)
     with torch.autocast(x.device.type, enabled=False):  # a bfloat16 product times a scale of 64 would have no digits left
         return (scale * unit(x)) @ unit(weight.to(x.dtype)).T
+
+
+def of_one_class(pairs: Pairs) -> Tensor:
+    """(B, M): whether anchor and item have one label. (``pairs.same`` keeps it, which ``torch.compile`` cannot follow.)"""
+    if pairs.anchor_labels is None or pairs.item_labels is None:
+        raise AttributeError("the pairs have no labels")
+    return pairs.anchor_labels[:, None] == pairs.item_labels
 
 
 def log_sum_of_others(row: Rows, margin: float) -> Tensor:

@@ -1,0 +1,124 @@
+"""Proxy-Anchor: each class's proxy pulls its samples of the batch and pushes all others."""
+
+import torch
+from torch import Tensor
+
+from lossary._domains import NonNegative, Positive, PositiveCount, SetReduction, formula
+from lossary._objective import widen
+from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
+from lossary._registry import objective
+from lossary.losses.classification._embedding import (
+    CosineClassifier,
+    check_embedding,
+    check_embedding_and_index,
+    of_one_class,
+    scaled_cosines,
+)
+
+
+@formula
+def proxy_anchor(
+    embedding: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    *,
+    alpha: Positive = 32.0,
+    margin: NonNegative = 0.1,
+    ignore_index: int = -100,
+    reduction: SetReduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`ProxyAnchorLoss`, with the same parameters and the proxies ``weight`` (C, D)."""
+    check_embedding_and_index("proxy_anchor", embedding, target, weight)
+    x = widen(embedding)
+    w = weight.to(x.dtype)
+    if not x.shape[0]:
+        return 0.0 * (x.sum() + w.sum())
+    num_classes = w.shape[0]
+    kept = target != ignore_index
+    index = target.masked_fill(~kept, 0).long()
+    occurs = torch.zeros_like(w[:, 0]).scatter_reduce(0, index, kept.to(w.dtype), "amax")
+    pull_share = (occurs.sum().clamp_min(1).reciprocal()).expand(num_classes)
+
+    def pulls_and_pushes(cosine: Tensor, pairs: Pairs) -> tuple[Tensor]:
+        (share,), (counts,) = pairs.anchor_sides, pairs.item_sides
+        own = of_one_class(pairs)
+        pull = log_sum_exp(-alpha * (cosine - margin), own & counts)
+        push = log_sum_exp(alpha * (cosine + margin), ~own & counts)
+        softplus = torch.nn.functional.softplus
+        return (softplus(pull, threshold=40) * share + softplus(push, threshold=40) / num_classes,)
+
+    (loss,) = sum_over_rows(
+        pulls_and_pushes,
+        unit(w),
+        unit(x),
+        labels=torch.arange(num_classes, device=x.device),
+        item_labels=index,
+        anchor_sides=(pull_share,),
+        item_sides=(kept,),
+    )
+    return loss * kept.sum() if reduction == "sum" else loss
+
+
+@objective(
+    family="classification",
+    function=proxy_anchor,
+    soft_targets=False,
+    decomposable=False,
+    spatial=False,
+    link="ranking",
+    distributed="inexact",
+    tune={"alpha": (8.0, 64.0), "margin": (0.0, 0.3)},
+)
+class ProxyAnchorLoss(CosineClassifier):
+    r"""Proxy-Anchor: each class has a learned proxy that pulls its samples of the batch and pushes all others.
+
+    .. math::
+        \mathcal{L} = \frac{1}{|P^+|} \sum_{p \in P^+} \log\Bigl(1 + \sum_{i : y_i = p} e^{-\alpha(\cos(x_i, w_p) - \delta)}\Bigr)
+        + \frac{1}{|P|} \sum_{p} \log\Bigl(1 + \sum_{i : y_i \ne p} e^{\alpha(\cos(x_i, w_p) + \delta)}\Bigr)
+
+    with the classes P, and those P+ that occur in the batch. A classifier with its own weights, trained as a function of the batch
+    as a whole: a proxy gives more of its force to harder samples, by which samples of a batch see each other. ``link`` ranks
+    classes by their cosines.
+
+    Args:
+        num_classes: how many classes there are.
+        embedding_dim: the width D of the embedding.
+        alpha: how much more force harder samples get.
+        margin: delta; samples of a class are pulled until their cosine exceeds it, others pushed until it is below its negative.
+        ignore_index: samples of this class are left out.
+        reduction: ``"mean"``, the formula above, or ``"sum"``, which is that times the number of samples.
+    Shape: embedding (N, D); target (N,) class indices.
+    Units: none.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: Kim, Kim, Cho and Kwak, "Proxy Anchor Loss for Deep Metric Learning", 2020.
+
+    >>> loss = ProxyAnchorLoss(num_classes=2, embedding_dim=2, alpha=1.0, margin=0.0)
+    >>> _ = torch.nn.init.eye_(loss.weight)
+    >>> loss(torch.tensor([[3.0, 4.0]]), torch.tensor([0])).detach()  # log(1 + exp(-0.6)) and half of log(1 + exp(0.8))
+    tensor(1.0230)
+    """
+
+    alpha: float
+
+    def __init__(
+        self,
+        *,
+        num_classes: PositiveCount,
+        embedding_dim: PositiveCount,
+        alpha: Positive = 32.0,
+        margin: NonNegative = 0.1,
+        ignore_index: int = -100,
+        reduction: SetReduction = "mean",
+    ):
+        super().__init__(
+            num_classes=num_classes,
+            embedding_dim=embedding_dim,
+            alpha=alpha,
+            margin=margin,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+    def link(self, output: Tensor) -> Tensor:
+        check_embedding(self.name, output, self.weight)
+        return scaled_cosines(output, self.weight, self.alpha).softmax(1).to(output.dtype)
