@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "catalogue": {"errors"},
     "_index": {*CORE, "catalogue", "claims", "functional"},
     "functional": {"_registry", "losses", "metrics"},
-    "losses": {*CORE, "weighting"},
+    "losses": {*CORE, "_blocks", "weighting"},
     "metrics": CORE,
     "optim": CORE,
     "nn": CORE,
