@@ -246,5 +246,5 @@ def test_what_reasons_say_of_claims_is_what_was_found(claim: str, title: str, te
 
 
 def test_kinds_have_a_baseline() -> None:
-    kinds: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
+    kinds: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval", "ranking")
     assert tuple(BASELINES) == kinds

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import lossary
 from lossary.arena.data import load
-from lossary.arena.models import Trainee, make_trainee
+from lossary.arena.models import Predictor, Trainee, make_trainee
 from lossary.arena.protocol import make_protocol
 from lossary.arena.splits import Part, Split, make_splits
 from lossary.arena.tasks import Candidate, outputs
@@ -136,7 +136,7 @@ def test_what_is_done_sooner_than_recorded_is_not_recorded() -> None:
 
 def test_running_statistics_are_kept_for_each_run() -> None:
     splits = make_splits(load("wine"), (0, 1), 0.2, 0.2)
-    trainees = [Trainee(Normalised(), lossary.create("focal"), "classification", 3) for _ in RUNS]
+    trainees = [Predictor(Normalised(), lossary.create("focal"), "classification", 3) for _ in RUNS]
     trained = train(trainees, splits, RUNS, Recipe(2, 16))
     assert not trained.batched
     assert "running statistics" in trained.why_not_batched or "batch_norm" in trained.why_not_batched
@@ -244,7 +244,7 @@ def test_a_model_that_draws_is_batched_draws_for_each_run_and_can_be_repeated() 
             torch.manual_seed(3)
             model = Dropping((13,), 3)
             runs = [Run(0, 1e-2)] * 3
-            return train([Trainee(model, lossary.create("focal"), "classification", 3)] * 3, splits, runs, Recipe(3, 16))
+            return train([Predictor(model, lossary.create("focal"), "classification", 3)] * 3, splits, runs, Recipe(3, 16))
 
     one, other = trained(), trained()
     assert one.batched, one.why_not_batched

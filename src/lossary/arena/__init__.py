@@ -110,6 +110,7 @@ def compare(
     target: str | Sequence[str] | None = None,
     task: str | None = None,
     group: str | None = None,
+    query: str | None = None,
     max_rows: int = 200_000,
     image_size: int = 32,
     objectives: Sequence[str] | None = None,
@@ -132,17 +133,21 @@ def compare(
     """Compare objectives on a data set: same splits, first weights, batches and tuning budget for each.
 
     Args:
-        data: a built-in name (``digits``, ``breast_cancer``, ``wine``, ``iris``, ``diabetes``), the path of a CSV, Parquet, Arrow
-            or NPZ file or of a folder with a folder of images for each class, a PyTorch data set, or :class:`Data`.
+        data: a built-in name (``digits``, ``breast_cancer``, ``wine``, ``iris``, ``diabetes``), the path of a CSV, Parquet, Arrow,
+            NPZ or SVMlight (LETOR) file or of a folder with a folder of images for each class, a PyTorch data set, or
+            :class:`Data`.
         target: the column of a file to predict; several names, or one text with commas, for several labels.
-        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, where it is not what the target looks like.
+        task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, where it is not what the target looks like; or
+            ``retrieval``, to find rows of the same class by embeddings, of classes that training has not seen.
         group: the column of a file whose rows belong together (a patient, a user) and stay on one side of a split.
+        query: the column of a file that names the list of each row, for a ranking of the rows within lists by relevance.
         max_rows: of a larger file a random sample of so many rows is read.
         image_size: images are brought to so many pixels a side.
         objectives: names, or calls such as ``"focal(gamma=3.0)"``; by default those that suit what the data look like; the
             result says why (``.protocol.look``, ``.protocol.why``).
         baseline: what differences are taken to; by default the task's usual loss.
-        metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, or RMSE.
+        metric: what decides; by default accuracy, balanced accuracy if the classes are imbalanced, RMSE,
+            recall at 1, or NDCG at 10.
         seeds: repetitions, each with its own split, first weights and batch order.
         learning_rates: the tuning budget, the same for every objective.
         trials: if not 0, draw so many trials for each objective instead, of the learning rate (between the smallest and the
@@ -156,7 +161,11 @@ def compare(
         store: the file that keeps finished work, or None to keep nothing.
         tell: called with an :class:`Event` as the work goes on.
     """
-    found = data if isinstance(data, Data) else load(data, target, task, group=group, max_rows=max_rows, image_size=image_size)
+    found = (
+        data
+        if isinstance(data, Data)
+        else load(data, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
+    )
     protocol = make_protocol(
         found,
         objectives=objectives,

@@ -12,7 +12,12 @@ DRAWS = 50  # of whole groups; the one whose parts are most like the whole is ta
 
 
 def divide(target: Array, kind: str, groups: Array | None, seed: int, validation_share: float, test_share: float) -> Division:
-    """Row numbers of the training, validation and test part, each in random order."""
+    """Row numbers of the training, validation and test part, each in random order; of a ranking, whose groups are its lists, list
+    after list."""
+    if kind == "retrieval":
+        return _disjoint_classes(target, seed, validation_share, test_share)
+    if kind == "ranking" and groups is not None:
+        return _whole_lists(groups, seed, validation_share, test_share)
     share = validation_share / (1 - test_share)
     if groups is None:
         strata = _strata(target, kind)
@@ -27,6 +32,48 @@ def divide(target: Array, kind: str, groups: Array | None, seed: int, validation
     train, validation = _whole_groups(alike[rest], groups[rest], seed, share)
     order = np.random.default_rng(seed)
     return order.permutation(rest[train]), order.permutation(rest[validation]), order.permutation(test)
+
+
+def shares_of_classes(classes: int) -> tuple[float, float]:
+    """How much of a retrieval is for validation and test: a fifth and three tenths of the classes, at least two or three each."""
+    least = min(3, classes // 3)
+    return max(round(0.2 * classes), least) / classes, max(round(0.3 * classes), least) / classes
+
+
+def _disjoint_classes(target: Array, seed: int, validation_share: float, test_share: float) -> Division:
+    """No class is in two parts. Two rows of each class come first, so that a part may lose its last rows and keep its classes."""
+    order = np.random.default_rng(seed)
+    classes = order.permutation(np.unique(target))
+    test, validation = round(test_share * len(classes)), round(validation_share * len(classes))
+
+    def rows_of(chosen: Array) -> Array:
+        rows = order.permutation(np.flatnonzero(np.isin(target, chosen)))
+        return rows[np.argsort(_earlier(target[rows]) >= 2, kind="stable")]
+
+    return rows_of(classes[test + validation :]), rows_of(classes[test : test + validation]), rows_of(classes[:test])
+
+
+def _earlier(values: Array) -> Array:
+    """How often the value of each place stood before it."""
+    order = np.argsort(values, kind="stable")
+    first = np.searchsorted(values[order], values[order])
+    counts = np.empty(len(values), dtype=np.int64)
+    counts[order] = np.arange(len(values)) - first
+    return counts
+
+
+def _whole_lists(lists: Array, seed: int, validation_share: float, test_share: float) -> Division:
+    names = np.unique(lists)
+    order = np.random.default_rng(seed).permutation(names)
+    test, validation = round(test_share * len(names)), round(validation_share * len(names))
+    rows = np.argsort(lists, kind="stable")
+    starts, ends = np.searchsorted(lists[rows], names), np.searchsorted(lists[rows], names, side="right")
+    span = {name: rows[start:end] for name, start, end in zip(names.tolist(), starts, ends, strict=True)}
+
+    def rows_of(chosen: Array) -> Array:
+        return np.concatenate([span[name] for name in chosen.tolist()])
+
+    return rows_of(order[test + validation :]), rows_of(order[test : test + validation]), rows_of(order[:test])
 
 
 def _strata(target: Array, kind: str) -> Array | None:

@@ -1,5 +1,6 @@
 """Reading tables from files as a stream of record batches, of which no more rows are kept than were asked for."""
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,8 +19,11 @@ from lossary.errors import DataError
 FORMATS = {".csv": "CSV", ".parquet": "PARQUET", ".arrow": "ARROW", ".feather": "FEATHER"}
 
 
-def read_table(path: Path, max_rows: int) -> tuple[pa.Table, int]:
-    """The table, or a uniform random sample of its rows if there are more, and how many rows the file has."""
+def read_table(path: Path, max_rows: int, whole: str | None = None) -> tuple[pa.Table, int]:
+    """The table, or a uniform random sample of its rows if there are more, and how many rows the file has.
+
+    With ``whole``, the name of a column, rows that are equal there are in the sample together, all but those of one value.
+    """
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -27,17 +31,18 @@ def read_table(path: Path, max_rows: int) -> tuple[pa.Table, int]:
         raise DataError(f"{path} cannot be read as {FORMATS[suffix]}: the file is empty")
     try:
         if suffix == ".csv":
-            raw, rows = sample_rows(_csv_batches(path), max_rows)
+            raw, rows = sample_rows(_csv_batches(path), max_rows, whole)
             table = _typed(path, raw)
         else:
-            table, rows = sample_rows(_parquet_batches(path) if suffix == ".parquet" else _arrow_batches(path), max_rows)
+            batches = _parquet_batches(path) if suffix == ".parquet" else _arrow_batches(path)
+            table, rows = sample_rows(batches, max_rows, whole)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read as {FORMATS[suffix]}: {reason}") from error
     return table, rows
 
 
-def sample_rows(batches: Iterable[pa.RecordBatch], max_rows: int) -> tuple[pa.Table, int]:
+def sample_rows(batches: Iterable[pa.RecordBatch], max_rows: int, whole: str | None = None) -> tuple[pa.Table, int]:
     """Keep the rows with the smallest of one random number each: a uniform sample in one pass, in the order of the file.
 
     No more than twice the sample and one batch are in memory at any time.
@@ -48,7 +53,7 @@ def sample_rows(batches: Iterable[pa.RecordBatch], max_rows: int) -> tuple[pa.Ta
     rows, bound = 0, np.inf
     for batch in batches:
         table = _plain(pa.Table.from_batches([batch]))
-        fresh = generator.random(table.num_rows)
+        fresh = generator.random(table.num_rows) if whole not in table.column_names else _numbers_of(table[whole])
         rows += table.num_rows
         if bound < np.inf:
             table, fresh = table.filter(fresh < bound), fresh[fresh < bound]
@@ -60,6 +65,14 @@ def sample_rows(batches: Iterable[pa.RecordBatch], max_rows: int) -> tuple[pa.Ta
     if len(keys) > max_rows:
         kept, keys = _smallest(kept, keys, max_rows)
     return pa.concat_tables(kept), rows
+
+
+def _numbers_of(values: pa.ChunkedArray) -> NDArray[Any]:
+    """A number from 0 to 1 for each value, as good as random and the same wherever the value comes."""
+    encoded = values.combine_chunks().dictionary_encode()
+    digests = [hashlib.blake2b(repr(value).encode(), digest_size=8).digest() for value in encoded.dictionary.to_pylist()]
+    numbers = np.array([int.from_bytes(digest) / 2**64 for digest in digests] or [0.0])
+    return np.asarray(numbers[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)])
 
 
 def _smallest(kept: list[pa.Table], keys: NDArray[Any], count: int) -> tuple[list[pa.Table], NDArray[Any]]:

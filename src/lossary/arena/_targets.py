@@ -13,6 +13,8 @@ from lossary.errors import DataError
 Array = NDArray[Any]
 Encoded = tuple[Array, tuple[str, ...], Task]
 MOST_CLASSES_OF_NUMBERS = 20  # an integer column with more distinct values than this is a quantity, not a label
+MOST_RELEVANT, MOST_ALLOWED = 30, "at most 30, as its gain is 2^relevance - 1; give grades"
+FEWEST_OF_RETRIEVAL = 6  # classes, two for each part
 FEWEST_ROWS = 5  # of a class: one for test, one for validation, and some to learn from
 RARE_LABEL = 0.1
 STRONG_SKEW = 2.0
@@ -30,6 +32,8 @@ def encode(name: str, target_name: str, target: Array, task: str | None, class_n
     kind = _kind(target) if task is None else task
     if kind == "regression":
         return _values(name, target_name, target)
+    if kind == "ranking":
+        return _relevance(name, target_name, target)
     return _classes(name, target_name, target, kind, class_names)
 
 
@@ -73,6 +77,16 @@ def _values(name: str, target_name: str, target: Array) -> Encoded:
     return encoded, (), Task("regression", imbalanced=bool(abs(skew(encoded)) > STRONG_SKEW))
 
 
+def _relevance(name: str, target_name: str, target: Array) -> Encoded:
+    if target.dtype.kind not in "iufb":
+        raise DataError(f"{name}: a ranking needs numbers in {target_name!r}, got {str(target[0])!r}")
+    encoded = target.astype(np.float64)
+    for wrong, what in ((~np.isfinite(encoded), "finite"), (encoded < 0, "0 or more"), (encoded > MOST_RELEVANT, MOST_ALLOWED)):
+        if wrong.any():
+            raise DataError(f"{name}: the relevance {target_name!r} of a ranking must be {what}, got {encoded[wrong][0]:g}")
+    return encoded, (), Task("ranking")
+
+
 def _classes(name: str, target_name: str, target: Array, kind: str, class_names: Sequence[str] | None) -> Encoded:
     values, codes, counts = np.unique(target, return_inverse=True, return_counts=True)
     found = _class_task(name, target_name, values, counts, kind)
@@ -95,8 +109,10 @@ def _class_task(name: str, target_name: str, values: Array, counts: Array, kind:
         raise DataError(f"{name}: the target {target_name!r} has one class only, {str(values[0])!r}")
     if kind == "binary" and len(values) != 2:
         raise DataError(f"{name}: a binary task needs two classes in {target_name!r}, got {len(values)}")
-    if len(values) > counts.sum() / 5:
+    if kind != "retrieval" and len(values) > counts.sum() / 5:
         raise DataError(f"{name}: {target_name!r} has {len(values)} classes, too many for {counts.sum()} rows; is it a regression?")
+    if kind == "retrieval":
+        return _retrieval_task(name, target_name, counts)
     rarest = int(counts.argmin())
     if counts[rarest] < FEWEST_ROWS:
         raise DataError(
@@ -104,3 +120,13 @@ def _class_task(name: str, target_name: str, values: Array, counts: Array, kind:
         )
     imbalanced = bool(counts.min() < 0.4 * counts.sum() / len(values))  # under two fifths of an equal share
     return Task("binary" if len(values) == 2 else "multiclass", len(values), imbalanced)
+
+
+def _retrieval_task(name: str, target_name: str, counts: Array) -> Task:
+    usable = int((counts > 1).sum())  # a row needs another one of its class to be found
+    if usable < FEWEST_OF_RETRIEVAL:
+        raise DataError(
+            f"{name}: {target_name!r} has {usable} classes of two rows or more; a retrieval needs at least {FEWEST_OF_RETRIEVAL},"
+            f" as training, validation and test share none"
+        )
+    return Task("retrieval", usable)

@@ -142,13 +142,13 @@ def _row(protocol: Protocol, unit: Unit, difference: Difference | None) -> Row:
 
 def gives_probabilities(protocol: Protocol, unit: Unit) -> bool:
     """Whether the unit's predictions can be asked how sure they are."""
-    if protocol.task.kind == "regression" or unit.candidate.spec.link != "probabilities":
+    if not protocol.task.of_probabilities or unit.candidate.spec.link != "probabilities":
         return False
     return bool((unit.chosen >= 0).all() and np.isfinite(unit.predictions).all())
 
 
 def _calibration(protocol: Protocol, unit: Unit) -> dict[str, float]:
-    return {} if protocol.task.kind == "regression" else {name: float(unit.test[name].mean()) for name in CALIBRATION}
+    return {} if not protocol.task.of_probabilities else {name: float(unit.test[name].mean()) for name in CALIBRATION}
 
 
 def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) -> str:

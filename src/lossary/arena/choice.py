@@ -23,11 +23,21 @@ BASELINES: dict[Kind, Candidate] = {
     "multiclass": Candidate("cross_entropy"),
     "multilabel": Candidate("binary_cross_entropy"),
     "regression": Candidate("mean_squared_error"),
+    "retrieval": Candidate("contrastive"),
+    "ranking": Candidate("mean_squared_error"),
+}
+USUAL: dict[Kind, str] = {
+    "retrieval": "the oldest loss on pairs and the usual one: same classes near each other, others at least a margin apart; where"
+    " everything else is equal, newer ones have hardly surpassed it",
+    "ranking": "what is used when nobody has thought of lists: fits the relevance of each item for itself",
 }
 MOST = 7  # candidates, the baseline among them: each one more widens every interval, and takes its time
 MANY_CLASSES = 20
 LONG_TAIL = 10  # classes from which on, and times by which the most frequent one outnumbers the rarest
 RARE_LABEL = 0.1
+MANY_TO_FIND = 100  # classes of a retrieval from which on a weight vector for each is seldom trained
+FEW_ALIKE = 10  # rows of a class below which pairs are the same few again and again
+LONG_LIST = 100  # items from which on the pairs of a list are many
 MOST_WEIGHTS = 6  # classes whose weights can still be read in the name of a candidate
 DOUBTFUL = 0.1  # labels that a quick model does not predict; with fewer, wrong labels can hardly matter
 PROBED, FEWEST, FOLDS = 2000, 50, 3  # rows that the quick model sees at most, and needs at least
@@ -50,6 +60,11 @@ class Look:
     counts: tuple[int, ...]  # rows of each class, or positives of each label
     imbalanced: bool
     disagreement: float | None = None  # share of the labels that a quick model, cross-validated, does not predict
+    lists: tuple[int, ...] = ()  # items of each list of a ranking
+    grades: int = 0  # different relevances
+    irrelevant: float = 0.0  # share of the items whose relevance is 0
+    barren: float = 0.0  # share of the lists without a relevant item
+    lone: bool = False  # no list has two relevant items
 
     @property
     def ratio(self) -> float:
@@ -60,11 +75,32 @@ class Look:
     def doubtful(self) -> bool:
         return self.disagreement is None or self.disagreement >= DOUBTFUL
 
+    @property
+    def typical(self) -> float:
+        """The median size of a class or of a list."""
+        return float(np.median(self.lists or self.counts))
+
+    @property
+    def _relevance(self) -> str:
+        grades = f"{self.grades:,} grades of relevance" if self.grades > 2 else "relevant or not"
+        shares = f"{grades}, {_percent(self.irrelevant)} of the items irrelevant"
+        if self.lone:
+            shares += ", at most one relevant in a list"
+        return (
+            f"{shares}; {_percent(self.barren)} of the lists have none that is relevant and do not count" if self.barren else shares
+        )
+
     def __str__(self) -> str:
         seen = f"{self.rows:,} training rows"
         if self.kind == "regression":
             tail = "; few of them, far out on one side, would decide the squared error" if self.imbalanced else ""
             return f"{seen}{tail}"
+        if self.kind == "retrieval":
+            fewest, most = min(self.counts), max(self.counts)
+            rows = f"{fewest:,} rows each" if fewest == most else f"{fewest:,} to {most:,} rows, {self.typical:g} in the middle"
+            return f"{seen} of {len(self.counts):,} classes, of {rows}; validation and test have other classes"
+        if self.kind == "ranking":
+            return f"{seen} in {len(self.lists):,} lists of {_span(self.lists)} items, {self._relevance}"
         if self.kind == "multilabel":
             each = sum(self.counts) / self.rows
             shares = f"{100 * min(self.counts) / self.rows:.1f} to {100 * max(self.counts) / self.rows:.1f}% of them"
@@ -82,6 +118,14 @@ class Look:
         return f"{classes}; {right}, so that hardly more than {wrong}% can be wrong by chance"
 
 
+def _span(sizes: tuple[int, ...]) -> str:
+    return f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if 0.01 <= share <= 0.99 or share in (0.0, 1.0) else "less than 1%" if share < 0.01 else "over 99%"
+
+
 def look_at(data: Data, validation_share: float, test_share: float) -> Look:
     """Facts about the training part of the first seed, the only rows that are looked at."""
     kind = data.task.kind
@@ -89,10 +133,30 @@ def look_at(data: Data, validation_share: float, test_share: float) -> Look:
     target = data.target[train]
     if kind == "regression":
         return Look(kind, len(train), (), data.task.imbalanced)
+    if kind == "ranking" and data.groups is not None:
+        return _look_at_lists(target, np.unique(data.groups[train], return_inverse=True)[1])
+    if kind == "retrieval":
+        counts = np.unique(target, return_counts=True)[1]
+        return Look(kind, len(train), tuple(counts.tolist()), data.task.imbalanced)
     if kind == "multilabel":
         return Look(kind, len(train), tuple(int(count) for count in target.sum(axis=0)), data.task.imbalanced)
-    counts = tuple(int(count) for count in np.bincount(target, minlength=data.task.num_classes))
-    return Look(kind, len(train), counts, data.task.imbalanced, _disagreement(data, train[:PROBED]))
+    of_class = tuple(int(count) for count in np.bincount(target, minlength=data.task.num_classes))
+    return Look(kind, len(train), of_class, data.task.imbalanced, _disagreement(data, train[:PROBED]))
+
+
+def _look_at_lists(relevance: Array, lists: Array) -> Look:
+    relevant = np.bincount(lists, weights=relevance > 0)
+    return Look(
+        "ranking",
+        len(lists),
+        (),
+        imbalanced=False,
+        lists=tuple(np.bincount(lists).tolist()),
+        grades=len(np.unique(relevance)),
+        irrelevant=float((relevance == 0).mean()),
+        barren=float((relevant == 0).mean()),
+        lone=bool(relevant.max() <= 1),
+    )
 
 
 def _disagreement(data: Data, rows: Array) -> float | None:
@@ -124,9 +188,16 @@ def _disagreement(data: Data, rows: Array) -> float | None:
 
 def choose_candidates(look: Look, judge: Metric) -> tuple[Choice, ...]:
     """At most :data:`MOST` candidates, the baseline first; the same for the same look and metric."""
-    ways = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel, "regression": _regression}
+    ways = {
+        "binary": _binary,
+        "multiclass": _multiclass,
+        "multilabel": _multilabel,
+        "regression": _regression,
+        "retrieval": _retrieval,
+        "ranking": _ranking,
+    }
     found = [
-        Choice(BASELINES[look.kind], "what is used when nobody has thought about it"),
+        Choice(BASELINES[look.kind], USUAL.get(look.kind, "what is used when nobody has thought about it")),
         *(Choice(candidate, reason) for candidate, reason in ways[look.kind](look, judge)),
     ]
     if judge.needs_probabilities:
@@ -245,3 +316,23 @@ def _regression(look: Look, judge: Metric) -> Chosen:
     yield Candidate("huber"), "squared for small errors and absolute for large ones, from one deviation of the target on"
     yield Candidate("huber", {"delta": 0.5}), "nearer to the absolute error, from half a deviation on"
     yield Candidate("log_cosh"), "between the squared and the absolute error, without a bend"
+
+
+def _retrieval(look: Look, judge: Metric) -> Chosen:
+    classes = len(look.counts)
+    yield (
+        Candidate("normalized_softmax"),
+        f"a classifier on the sphere, which needs no pairs: {classes:,} training classes, and each keeps one direction",
+    )
+    yield Candidate("multi_similarity"), "weighs each pair by how it compares to the others of its anchor, and mines the hard ones"
+    yield from _undecided(look)
+
+
+def _undecided(look: Look) -> Chosen:
+    yield from ()
+
+
+def _ranking(look: Look, judge: Metric) -> Chosen:
+    if look.lone:
+        yield Candidate("listnet"), "for one relevant item in a list: the cross-entropy of a softmax over the list"
+    yield from ()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from lossary.arena._columns import check_columns, find_features, group_values, t
 from lossary.arena._dataset import read_dataset
 from lossary.arena._images import read_folder
 from lossary.arena._leaks import leak_notes
+from lossary.arena._lists import kept_of_classes, kept_of_lists
 from lossary.arena._npz import read_headers, read_rows
 from lossary.arena._read import FORMATS, read_table
 from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_rows, picture_bytes, sample_note
+from lossary.arena._svmlight import SUFFIXES, read_svmlight
 from lossary.arena._targets import encode, flags
 from lossary.arena.tasks import KINDS, Task
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
@@ -46,13 +48,13 @@ class Data:
     numbers: Array  # (rows, numeric columns) float64
     words: Array  # (rows, other columns) object
     columns: tuple[str, ...]
-    target: Array  # (rows,) int64 classes or float64 values, or (rows, labels) float64 zeros and ones
+    target: Array  # (rows,) int64 classes, float64 values or relevance, or (rows, labels) float64 zeros and ones
     target_name: str
     classes: tuple[str, ...]  # the names of the classes, or of the labels
     task: Task
     notes: tuple[str, ...] = ()
     images: Array | None = None  # (rows, channels, height, width) float32; then there are no numbers and no words
-    groups: Array | None = None  # (rows,) int64: rows of one group stay in one part
+    groups: Array | None = None  # (rows,) int64: rows of one group stay in one part; of a ranking the list of each row
     group_name: str = ""
 
     @property
@@ -71,6 +73,17 @@ class Data:
         digest.update(repr((self.columns, self.target_name, self.classes, self.task, self.groups is None)).encode())
         return digest.hexdigest()[:16]
 
+    def only(self, kept: Array) -> "Data":
+        """The same with these rows alone."""
+        return replace(
+            self,
+            numbers=self.numbers[kept],
+            words=self.words[kept],
+            target=self.target[kept],
+            images=None if self.images is None else self.images[kept],
+            groups=None if self.groups is None else np.unique(self.groups[kept], return_inverse=True)[1],
+        )
+
 
 def load(
     source: str | Path | Dataset[Any],
@@ -78,6 +91,7 @@ def load(
     task: str | None = None,
     *,
     group: str | None = None,
+    query: str | None = None,
     max_rows: int = MAX_ROWS,
     image_size: int = 32,
     max_bytes: int = MAX_BYTES,
@@ -85,12 +99,13 @@ def load(
     """Read a data set by name or path, or from a ``torch.utils.data.Dataset`` of (x, y).
 
     Args:
-        source: a built-in name, a .csv, .parquet, .arrow, .feather or .npz file, a folder with one sub-folder of images for each
-            class, or a data set of PyTorch.
+        source: a built-in name, a .csv, .parquet, .arrow, .feather or .npz file, a file in SVMlight's (LETOR's) format, a folder
+            with one sub-folder of images for each class, or a data set of PyTorch.
         target: the column (or array) to predict; several, as a list or ``"a,b"``, for a multilabel task.
         task: the kind of task, where it is not what the target looks like.
         group: the column (or array) whose equal values must stay in one part, such as a patient; it is no feature.
-        max_rows: of more rows than this, a random sample of so many is used.
+        query: the column (or array) that names the list of each row, for a ranking; it is no feature.
+        max_rows: of more rows than this, a random sample of so many is used; of a ranking, of whole lists.
         image_size: the side length to which image files and Pillow images are brought.
         max_bytes: of more images than these bytes hold, as the numbers that a network sees, a random sample is used.
     """
@@ -100,37 +115,51 @@ def load(
         raise InvalidValueError(f"max_rows must be at least {FEWEST_ROWS}, got {max_rows}")
     if max_bytes < 1:
         raise InvalidValueError(f"max_bytes must be at least 1, got {max_bytes}")
+    if query is not None and task not in (None, "ranking"):
+        raise InvalidValueError(f"--query is for a ranking, got the task {task}")
+    if query is not None and group is not None:
+        raise InvalidValueError("--group cannot be given with --query, which keeps the rows of a list together already")
     if isinstance(source, Dataset):
         name = type(source).__name__
-        _refuse(name, target, group)
+        _refuse(name, target, group, query, task)
         features, labels, notes = read_dataset(name, source, image_size, max_rows, max_bytes)
         names = getattr(source, "classes", None)
         return _from_read(name, features, labels, task, notes, names if isinstance(names, (list, tuple)) else None)
     name, path = str(source), Path(source)
     if name in BUILT_IN:
-        _refuse(name, target, group)
+        _refuse(name, target, group, query, task)
         bunch = BUILT_IN[name]()
         return from_arrays(name, bunch.data, bunch.target, columns=bunch.feature_names, task=task)
     if path.is_dir():
-        _refuse(name, target, group)
+        _refuse(name, target, group, query, task)
         features, labels, notes = read_folder(path, image_size, max_rows, max_bytes)
         return _from_read(path.resolve().name, features, labels, task, notes)
+    if path.suffix.lower() in SUFFIXES:
+        return _from_svmlight(path, target, task, group, query, max_rows, max_bytes)
+    if query is not None:
+        task = "ranking"
     if path.suffix.lower() == ".npz":
-        return _from_npz(path, target, task, group, max_rows, max_bytes)
+        return _from_npz(path, target, task, group if query is None else query, max_rows, max_bytes)
     if path.suffix.lower() in FORMATS:
-        table, rows = read_table(path, max_rows)
-        return _from_table(path.stem, table, target, task, group, sample_note(table.num_rows, rows))
+        table, rows = read_table(path, max_rows, query)
+        return _from_table(path.stem, table, target, task, group, query, sample_note(table.num_rows, rows))
     raise UnknownNameError(
         f"there is no data set named {name!r}{suggestion(name, BUILT_IN)} (there are {', '.join(BUILT_IN)}, any folder of images,"
-        f" and any .csv, .parquet, .arrow, .feather or .npz file with --target)"
+        f" any .csv, .parquet, .arrow, .feather or .npz file with --target, and any {', '.join(SUFFIXES)} file)"
     )
 
 
-def _refuse(name: str, target: object, group: object) -> None:
-    for option, given in (("target", target), ("group", group)):
+def _refuse(name: str, target: object, group: object, query: object, task: str | None) -> None:
+    reasons = {"target": (target, "has its own target"), "group": (group, "names no groups"), "query": (query, "names no lists")}
+    for option, (given, reason) in reasons.items():
         if given is not None:
-            reason = "has its own target" if option == "target" else "names no groups"
             raise DataError(f"{name} {reason}, so --{option} cannot be given")
+    _refuse_unlisted(name, task, query)
+
+
+def _refuse_unlisted(name: str, task: str | None, query: object) -> None:
+    if task == "ranking" and query is None:
+        raise DataError(f"{name}: a ranking needs lists; name the column that says to which one a row belongs with --query")
 
 
 def _from_read(
@@ -146,9 +175,33 @@ def _from_read(
     return from_arrays(name, features, target, task=task, class_names=class_names, notes=notes)
 
 
+def _from_svmlight(
+    path: Path, target: object, task: str | None, group: object, query: object, max_rows: int, max_bytes: int
+) -> Data:
+    lines = read_svmlight(path, max_rows, max_bytes)
+    for option, given in (("target", target), ("group", group), ("query", query)):
+        if given is not None:
+            raise DataError(f"{path}: its lines begin with the target and the qid, so --{option} cannot be given")
+    if lines.queries is None and task == "ranking":
+        raise DataError(f"{path}: a ranking needs a qid in every line, as in '2 qid:1 1:0.5', and there is none")
+    listed = lines.queries is not None and task in (None, "ranking")
+    return from_arrays(
+        path.stem,
+        lines.features,
+        lines.target,
+        target_name="relevance" if listed else "target",
+        columns=[str(number) for number in range(1, lines.features.shape[1] + 1)],
+        task="ranking" if listed else task,
+        notes=lines.notes,
+        groups=lines.queries if listed else None,
+        group_name="query" if listed else "",
+    )
+
+
 def _from_npz(
     path: Path, target: str | Sequence[str] | None, task: str | None, group: str | None, max_rows: int, max_bytes: int
 ) -> Data:
+    _refuse_unlisted(path.name, task, group)
     headers = read_headers(path)
 
     def find(names: Sequence[str], what: str) -> str:
@@ -181,14 +234,23 @@ def _from_npz(
 
 
 def _from_table(
-    name: str, table: pa.Table, target: str | Sequence[str] | None, task: str | None, group: str | None, notes: tuple[str, ...]
+    name: str,
+    table: pa.Table,
+    target: str | Sequence[str] | None,
+    task: str | None,
+    group: str | None,
+    query: str | None,
+    notes: tuple[str, ...],
 ) -> Data:
+    _refuse_unlisted(name, task, query)
+    what = "group" if query is None else "list"
+    group = group if query is None else query
     if target is None:
         raise DataError(f"--target must name the column of {name} to predict, one of {', '.join(table.column_names)}")
     targets = _names(target, table)
     check_columns(name, table, [*targets, *([] if group is None else [group])])
     if group in targets:
-        raise DataError(f"{name}: the column {group!r} cannot be the target and the group")
+        raise DataError(f"{name}: the column {group!r} cannot be the target and the {what}")
     for column, what in [*((column, "a target") for column in targets), *([] if group is None else [(group, f"a {group}")])]:
         known = pc.is_valid(table[column])
         missing = table.num_rows - int(pc.sum(known).as_py() or 0)
@@ -259,7 +321,7 @@ def from_arrays(
         class_names: of the labels, or of classes that are numbered from 0.
         task: the kind of task, where it is not what the target looks like.
         notes: what a reader of the report should know.
-        groups: (rows,) values of which equal ones stay in one part.
+        groups: (rows,) values of which equal ones stay in one part; of a ranking, which needs them, the list of each row.
         group_name: what to call a group.
     """
     numbers, target = np.asarray(numbers), plain_target(name, np.asarray(target))
@@ -286,12 +348,22 @@ def from_arrays(
     names = [f"x{i}" for i in range(width)] if columns is None else columns
     if len(names) != width:
         raise DataError(f"{name}: there are {width} columns and {len(names)} names for them")
-    codes = None
-    if groups is None:
+    codes = None if groups is None else group_codes(name, np.asarray(groups), len(target), group_name)
+    kept = None
+    if found.kind == "ranking":
+        _refuse_unlisted(name, "ranking", codes)
+        if images is not None or codes is None:
+            raise DataError(f"{name}: the items of a ranking must be rows of a table, got images")
+        kept, more = kept_of_lists(name, target_name, codes, encoded)
+        notes = (*notes, *more)
+    elif found.kind == "retrieval":
+        kept, more = kept_of_classes(name, encoded, codes, group_name)
+        notes = (*notes, *more)
+    elif codes is None:
         notes = (*notes, *leak_notes(encoded, found.kind, numbers, words, names, images))
     else:
-        codes = group_codes(name, np.asarray(groups), len(target), group_name)
         if np.ptp(np.bincount(codes)):
             rows = f"rows of one {group_name or 'group'} stay together and groups differ in size"
             notes = (*notes, f"{rows}, so each part is cut by chance to the size that it has in the smallest of the seeds' splits")
-    return Data(name, numbers, words, tuple(names), encoded, target_name, classes, found, notes, images, codes, group_name)
+    made = Data(name, numbers, words, tuple(names), encoded, target_name, classes, found, notes, images, codes, group_name)
+    return made if kept is None else made.only(kept)

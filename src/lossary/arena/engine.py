@@ -100,8 +100,9 @@ def _here(data: Data, protocol: Protocol, missing: Sequence[Candidate], say: Say
 def _splits(data: Data, protocol: Protocol) -> list[Split]:
     splits = make_splits(data, protocol.seeds, protocol.validation_share, protocol.test_share)
     rows, batch = len(splits[0].train.target), protocol.recipe.batch_size
-    if rows < batch:  # the protocol cannot know what whole groups leave for training
-        raise InvalidValueError(f"batch_size must be at most the {rows} training rows that whole groups leave, got {batch}")
+    if rows < batch:  # the protocol cannot know what whole groups and classes leave for training
+        left = "disjoint classes leave" if data.task.kind == "retrieval" else "whole groups leave"
+        raise InvalidValueError(f"batch_size must be at most the {rows} training rows that {left}, got {batch}")
     return splits
 
 

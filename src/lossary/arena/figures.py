@@ -16,7 +16,7 @@ from lossary.arena.analysis import Answer, gives_probabilities
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
 from lossary.arena.statistics import confidence_and_correctness
-from lossary.metrics import reliability_curve
+from lossary.metrics import ndcg_at_k, reliability_curve
 
 Array = NDArray[Any]
 Figure = dict[str, Any]
@@ -27,6 +27,8 @@ DASHES = ("solid", "dash", "dot")
 GREY = "#888888"
 MOST_POINTS = 800  # in a scatter plot; more hide each other
 FINEST, FEWEST = 0.03, 8  # width of a reliability curve, and predictions behind a point of it; below, it shows luck
+DEEPEST, BLOCK = 20, 1024  # cutoff in a picture of cutoffs; rows whose neighbours are looked for at a time
+MOST_GRADES, PLACES = 8, 10  # of relevance that can be told apart, and how far down a list is shown
 MOST_CLASSES = 30  # in a confusion matrix; more cannot be read
 SURE = [[0.0, "rgba(0,114,178,0)"], [0.1, "rgba(0,114,178,0.25)"], [1.0, "rgba(0,114,178,0.6)"]]  # small errors are to be seen
 
@@ -233,6 +235,96 @@ def predicted_against_true(data_name: str, units: Sequence[Unit], shown: Sequenc
     exact = {"x0": min(ends), "y0": min(ends), "x1": max(ends), "y1": max(ends)}
     line = {"type": "line", **exact, "line": {"dash": "dot", "color": GREY}}
     return {"data": traces, "layout": {"height": 480, "shapes": [line], **_axes(f"true {name(data_name)}", "predicted")}}
+
+
+def cutoffs(protocol: Protocol, units: Sequence[Unit]) -> Figure | None:
+    """How a retrieval or a ranking fares at each cutoff, over all seeds' test parts."""
+    found = _recalls if protocol.task.kind == "retrieval" else _ndcgs
+    traces = []
+    for number, unit in enumerate(units):
+        kept = [place for place, rate in enumerate(unit.chosen) if rate >= 0 and np.isfinite(unit.predictions[place]).all()]
+        if kept:
+            values = np.mean([found(unit.truth[place], unit.predictions[place]) for place in kept], axis=0)
+            traces.append(_trace(unit, number, range(1, len(values) + 1), values))
+    label = "recall at k" if protocol.task.kind == "retrieval" else "NDCG at k"
+    return {"data": traces, "layout": _axes("k", label)} if traces else None
+
+
+def _recalls(truth: Array, embedding: Array) -> Array:
+    """The share of rows that have one of their class among the k nearest others, for each k."""
+    rows, classes = torch.from_numpy(embedding), torch.from_numpy(truth)
+    ranks = []
+    for start in range(0, len(rows), BLOCK):
+        cosine = rows[start : start + BLOCK] @ rows.T
+        alike = classes[start : start + BLOCK, None] == classes
+        own = torch.arange(len(cosine))
+        cosine[own, own + start] = -torch.inf  # no row finds itself
+        nearest = cosine.masked_fill(~alike, -torch.inf).amax(1, keepdim=True)
+        ranks.append((cosine > nearest).sum(1))
+    rank = torch.cat(ranks)
+    return np.array([float((rank < k).double().mean()) for k in range(1, min(DEEPEST, len(rows) - 1) + 1)])
+
+
+def _ndcgs(truth: Array, scores: Array) -> Array:
+    given, relevance, mask = torch.from_numpy(scores), torch.from_numpy(truth).clamp_min(0), torch.from_numpy(truth >= 0)
+    return np.array([float(ndcg_at_k(given, relevance, k, mask)) for k in range(1, min(DEEPEST, truth.shape[1]) + 1)])
+
+
+def embedding_map(classes: Sequence[str], unit: Unit) -> Figure | None:
+    """The first seed's test rows of a few classes along the two directions in which their embeddings vary most."""
+    if unit.chosen[0] < 0 or not np.isfinite(unit.predictions[0]).all() or unit.predictions.shape[2] < 2:
+        return None
+    truth = unit.truth[0]
+    names, counts = np.unique(truth, return_counts=True)
+    shown = np.sort(names[np.argsort(-counts, kind="stable")[: len(COLOURS)]])
+    rows = np.flatnonzero(np.isin(truth, shown))
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_POINTS])
+    centred = unit.predictions[0][rows].astype(np.float64)
+    centred -= centred.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # else the sign is up to the library
+    place = centred @ axes.T
+    traces = [
+        {
+            "type": "scatter", "mode": "markers", "name": name(classes[label], 20),
+            "x": _values(place[truth[rows] == label, 0]), "y": _values(place[truth[rows] == label, 1]),
+            "marker": {"color": COLOURS[number], "size": 5, "opacity": 0.7}, "hoverinfo": "name",
+        }
+        for number, label in enumerate(shown)
+    ]  # fmt: skip
+    bare = {"showticklabels": False, "zeroline": False, "title": {"text": ""}}
+    return {"data": traces, "layout": {"height": 420, "xaxis": bare, "yaxis": {**bare, "scaleanchor": "x"}}}
+
+
+def grades_by_place(unit: Unit) -> Figure | None:
+    """Which relevance the items have that a ranking puts in each place; over all seeds' test lists that are so long."""
+    kept = unit.chosen >= 0
+    if not kept.any() or not np.isfinite(unit.predictions[kept]).all():
+        return None
+    truth, scores = (values[kept].reshape(-1, values.shape[2]) for values in (unit.truth, unit.predictions))
+    grades = np.unique(truth[truth >= 0])
+    if len(grades) > MOST_GRADES:
+        return None
+    order = np.argsort(np.where(truth >= 0, -scores, np.inf), axis=1, kind="stable")[:, :PLACES]
+    placed = np.take_along_axis(truth, order, 1)
+    there = np.maximum((placed >= 0).sum(0), 1)
+    traces = [
+        {
+            "type": "bar", "name": f"relevance {grade:g}", "x": list(range(1, placed.shape[1] + 1)),
+            "y": _values((placed == grade).sum(0) / there), "marker": {"color": _shade(number, len(grades))},
+            "hovertemplate": f"place %{{x}}: %{{y:.1%}} have relevance {grade:g}<extra></extra>",
+        }
+        for number, grade in reversed(list(enumerate(grades)))
+    ]  # fmt: skip
+    layout = {"height": 400, "barmode": "stack", "bargap": 0.1, **_axes("place in the list", "share of lists")}
+    layout["yaxis"] |= {"tickformat": ".0%", "range": [0, 1]}
+    layout["xaxis"] |= {"dtick": 1}
+    return {"data": traces, "layout": layout}
+
+
+def _shade(number: int, count: int) -> str:
+    """From grey for nothing to full blue for the most relevant."""
+    return "rgba(136,136,136,0.25)" if number == 0 else f"rgba(0,114,178,{0.2 + 0.8 * number / (count - 1):.2f})"
 
 
 def critical_difference_diagram(across: Across) -> Figure:

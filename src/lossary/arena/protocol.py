@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from lossary.arena._division import shares_of_classes
 from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at
 from lossary.arena.data import Data
 from lossary.arena.models import check_model, model_code
@@ -21,6 +23,7 @@ from lossary.errors import InvalidValueError
 
 FORMAT = 4  # raise when a stored unit would mean something else
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
+MOST_ALIKE = 4  # rows of each class in a batch of a retrieval, where there are classes enough to fill it
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,14 @@ class Protocol:
     @property
     def batches(self) -> str:
         """How the training part is divided, and why it must be the same for all."""
+        size = str(self.recipe.batch_size)
+        if self.task.kind == "ranking":
+            size = f"{size} whole lists"
+        elif each := self.recipe.per_class:
+            size = f"{size} ({each} rows of each of {self.recipe.batch_size // each} classes)"
         sets = [candidate.label for candidate in self.candidates if not candidate.spec.decomposable]
         reason = f"; the loss of {', '.join(sets)} is a function of the batch as a whole" if sets else ""
-        return f"batches of {self.recipe.batch_size}, the same size and order for every objective{reason}"
+        return f"batches of {size}, the same size and order for every objective{reason}"
 
     @property
     def why(self) -> dict[str, str]:
@@ -109,8 +117,8 @@ class Protocol:
             "learning_rates": list(self.learning_rates),
             "own_parameters": {candidate.label: list(self.trials(candidate)) for candidate in self.candidates},
             "model": self.model,
-            "hidden": self.hidden if self.model in ("mlp", "cnn") else None,
-            "recipe": asdict(self.recipe),
+            "hidden": self.hidden if self.model in ("mlp", "cnn") or self.task.kind == "retrieval" else None,
+            "recipe": {name: value for name, value in asdict(self.recipe).items() if value or name != "per_class"},
             "validation_share": self.validation_share,
             "test_share": self.test_share,
             "confidence": self.confidence,
@@ -132,7 +140,7 @@ def _arena_code() -> str:
     sources = [
         path.read_bytes()
         for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.stem in ("splits", "_division", "_columns", "_record", "models", "tasks", "train", "run")
+        if path.stem in ("splits", "_division", "_columns", "_lists", "_record", "models", "tasks", "train", "run")
     ]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
@@ -179,9 +187,12 @@ def make_protocol(
     chosen_model = model or ("cnn" if images else "mlp")
     check_model(chosen_model, images)
     kind, judge = data.task.kind, data.task.metric(metric)
+    validation_share, test_share = VALIDATION_SHARE, TEST_SHARE
+    if kind == "retrieval":
+        validation_share, test_share = shares_of_classes(data.task.num_classes)
     look, chosen = "", []
     if objectives is None:
-        seen = look_at(data, VALIDATION_SHARE, TEST_SHARE)
+        seen = look_at(data, validation_share, test_share)
         look, chosen = str(seen), list(choose_candidates(seen, judge))
     candidates = [Candidate.parse(text) for text in objectives or ()] or [choice.candidate for choice in chosen]
     if not candidates:
@@ -203,11 +214,7 @@ def make_protocol(
     if trials:  # the grid's ends are then the bounds of what is drawn
         points = draw(trials, 1 + max(len(candidate.spec.tune) for candidate in candidates), sampler)
         rates = rates_of(points, rates[0], rates[-1])
-    train_rows = data.rows - round(VALIDATION_SHARE * data.rows) - round(TEST_SHARE * data.rows)
-    if batch_size is None:  # about sixteen steps an epoch, as far as batches of 8 to 128 allow
-        batch_size = next((size for size in (128, 64, 32, 16) if train_rows >= 16 * size), 8)
-    if not 1 <= batch_size <= train_rows:
-        raise InvalidValueError(f"batch_size must be from 1 to the {train_rows} training rows, got {batch_size}")
+    batch_size, per_class = _batches(data, validation_share, test_share, batch_size)
     return Protocol(
         data_name=data.name,
         data_fingerprint=data.fingerprint,
@@ -220,7 +227,31 @@ def make_protocol(
         points=points,
         model=chosen_model,
         hidden=hidden,
-        recipe=Recipe(epochs, batch_size, patience=patience),
+        recipe=Recipe(epochs, batch_size, patience=patience, per_class=per_class),
+        validation_share=validation_share,
+        test_share=test_share,
         look=look,
         reasons=tuple(choice.reason for choice in chosen),
     )
+
+
+def _batches(data: Data, validation_share: float, test_share: float, asked: int | None) -> tuple[int, int]:
+    """The batch size, and for a retrieval how many rows of each class are in a batch."""
+    units = data.rows if data.task.kind != "ranking" or data.groups is None else len(np.unique(data.groups))
+    train = units - round(validation_share * units) - round(test_share * units)
+    what = "training lists" if data.task.kind == "ranking" else "training rows"
+    # About sixteen steps an epoch, as far as batches of 8 to 128 allow; losses on pairs want enough of them.
+    least = 32 if data.task.kind == "retrieval" else 8
+    size = next((size for size in (128, 64, 32, 16) if train >= 16 * size), 8) if asked is None else asked
+    size = min(max(size, least), train) if asked is None else size
+    if not 1 <= size <= train:
+        raise InvalidValueError(f"batch_size must be from 1 to the {train} {what}, got {size}")
+    if data.task.kind != "retrieval":
+        return size, 0
+    counts = np.bincount(data.target)
+    classes = data.task.num_classes - round(validation_share * data.task.num_classes) - round(test_share * data.task.num_classes)
+    usual = int(np.clip(np.median(counts[counts > 1]), 2, MOST_ALIKE))
+    each = max(usual, size // classes)
+    if size < 2 * each:
+        raise InvalidValueError(f"batch_size must be at least {2 * each}, so that a batch holds two classes of {each}, got {size}")
+    return size // each * each, each

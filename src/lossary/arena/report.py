@@ -35,7 +35,7 @@ def write_report(data: Data, protocol: Protocol, units: Sequence[Unit], answer: 
         answer=answer,
         units=units,
         metrics=[metric.name for metric in protocol.task.metrics if metric.name not in CALIBRATION],
-        calibration=CALIBRATION if protocol.task.kind != "regression" else (),
+        calibration=CALIBRATION if protocol.task.of_probabilities else (),
         shown=_notable(protocol, answer),
         facts={
             "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -96,6 +96,12 @@ def _figures(
         found |= {f"confusion-{place}": figures.confusion(classes, by_label[label]) for place, label in enumerate(shown)}
     if protocol.task.kind == "regression":
         found["predicted"] = figures.predicted_against_true(target, units, shown)
+    if protocol.task.kind in ("retrieval", "ranking"):
+        found["cutoffs"] = figures.cutoffs(protocol, units)
+        for place, label in enumerate(shown):
+            unit = by_label[label]
+            ranked = protocol.task.kind == "ranking"
+            found[f"seen-{place}"] = figures.grades_by_place(unit) if ranked else figures.embedding_map(classes, unit)
     return {place: figure for place, figure in found.items() if figure is not None}
 
 

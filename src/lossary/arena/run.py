@@ -18,7 +18,7 @@ from lossary.arena.models import Trainee, make_trainee
 from lossary.arena.protocol import Protocol
 from lossary.arena.splits import Split
 from lossary.arena.tasks import Candidate, Metric, Task, build, outputs
-from lossary.arena.train import Predict, Run, Trained, batch_order, train
+from lossary.arena.train import Predict, Recipe, Run, Trained, train
 
 Array = NDArray[Any]
 
@@ -34,8 +34,8 @@ class Unit:
     curve_epochs: Array  # (k,)
     chosen: Array  # (s,) which learning rate validation chose, or -1 if every run diverged
     test: dict[str, Array]  # metric -> (s,) of the chosen run; the only reading of the test part
-    predictions: Array  # (s, rows, classes or labels) or (s, rows): linked test predictions of the chosen run
-    truth: Array  # (s, rows) or (s, rows, labels)
+    predictions: Array  # (s, rows, classes, labels or width) or (s, rows) or (s, lists, items): test predictions of the chosen run
+    truth: Array  # (s, rows), (s, rows, labels) or (s, lists, items)
     batched: bool
     why_not_batched: str
     seconds: float
@@ -75,7 +75,6 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
     started = time.perf_counter()
     spec, task = candidate.spec, protocol.task
     metric = task.metric(protocol.metric)
-    shape = tuple(splits[0].train.features.shape[1:])
     axes = (len(splits), len(protocol.learning_rates))
     stacks = _stacks(protocol.trials(candidate))
     trained: list[Trained] = []
@@ -85,18 +84,19 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
         trainees = [
             make_trainee(
                 protocol.model,
-                shape,
-                outputs(spec.family, task),
+                splits[run.split].shape,
+                outputs(spec.family, task, protocol.hidden),
                 protocol.hidden,
                 splits[run.split].seed,
                 functools.partial(_build, candidate, own, task, splits[run.split]),
                 spec.family,
                 spec.consumes == "embedding",
+                task.kind,
             )
             for run in runs
         ]
 
-        memory = max(memory, _step_memory(trainees[0], splits[runs[0].split], protocol.recipe.batch_size))
+        memory = max(memory, _step_memory(trainees[0], splits[runs[0].split], protocol.recipe))
 
         def judge(predict: Predict, runs: list[Run] = runs) -> Array:
             predictions = predict("validation")
@@ -156,7 +156,9 @@ def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split],
 def _build(candidate: Candidate, own: Mapping[str, float], task: Task, split: Split, width: int) -> Objective:
     """The objective as it is made for one training part."""
     target, classes = split.train.target, outputs(candidate.spec.family, task)
-    by_number = candidate.spec.family == "classification" and target.ndim == 1
+    if task.kind == "retrieval":  # those of the training part, which are all that an objective ever sees
+        classes = int(target.max()) + 1
+    by_number = not target.is_floating_point() and (candidate.spec.family == "classification" or task.kind == "retrieval")
     counts = torch.bincount(target, minlength=classes) if by_number else target.sum(0).reshape(-1)
     return build(
         candidate, own, {"num_classes": classes, "embedding_dim": width, "num_samples": len(target), "class_counts": counts}
@@ -176,10 +178,10 @@ def _stacks(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], 
     return stacks
 
 
-def _step_memory(trainee: Trainee, split: Split, batch_size: int) -> int:
+def _step_memory(trainee: Trainee, split: Split, recipe: Recipe) -> int:
     """The most bytes that the tensors of one training step hold at once, gradients included."""
     trained = copy.deepcopy(trainee).train()
-    rows = batch_order(split.seed, 0, len(split.train.target), batch_size)[0]
+    rows = recipe.batches(split, 0)[0]
     features, target = split.train.features[rows], split.train.target[rows]
     memory = PeakMemory()
     with torch.random.fork_rng(devices=[]), memory:

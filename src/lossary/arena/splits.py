@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lossary.arena._division import Division, divide
 from lossary.arena.data import Data
+from lossary.arena.tasks import PADDING
 from lossary.errors import DataError
 
 Array = NDArray[Any]
@@ -20,7 +21,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Part:
-    """Features and target of one part, and the target as metrics want it."""
+    """Features and target of one part, and the target as metrics want it.
+
+    A ranking has lists for rows: features (lists, items, columns), relevance (lists, items), both padded to the longest list.
+    """
 
     features: Tensor
     target: Tensor
@@ -40,8 +44,9 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample's features: (columns,) or (channels, height, width)."""
-        return tuple(self.train.features.shape[1:])
+        """Of one sample's features: (columns,), also of an item in a list, or (channels, height, width)."""
+        each = tuple(self.train.features.shape[1:])
+        return each[1:] if len(each) == 2 else each
 
     @property
     def width(self) -> int:
@@ -49,12 +54,20 @@ class Split:
 
 
 def make_splits(data: Data, seeds: tuple[int, ...], validation_share: float, test_share: float) -> list[Split]:
-    """One split for each seed, stratified and with groups kept whole, all of one size so that their runs can be stacked."""
-    divisions = [divide(data.target, data.task.kind, data.groups, seed, validation_share, test_share) for seed in seeds]
-    if data.groups is not None:  # groups differ in size, and so do parts made of them: a few rows are left out by chance
+    """One split for each seed, stratified and with groups kept whole, all of one size so that their runs can be stacked.
+
+    The parts of a retrieval share no class, those of a ranking no list.
+    """
+    kind = data.task.kind
+    divisions = [divide(data.target, kind, data.groups, seed, validation_share, test_share) for seed in seeds]
+    if kind == "retrieval" or (data.groups is not None and kind != "ranking"):
+        # Groups and classes differ in size, and so do parts made of them: a few rows are left out by chance.
         train, validation, test = (min(len(division[part]) for division in divisions) for part in range(3))
         divisions = [(one[0][:train], one[1][:validation], one[2][:test]) for one in divisions]
-        _check_classes(data, divisions)
+        if kind != "retrieval":
+            _check_classes(data, divisions)
+    if kind == "ranking":
+        _check_lists(data, divisions)
     splits = [_split(data, seed, *division) for seed, division in zip(seeds, divisions, strict=True)]
     width = max(split.width for split in splits)
     return [_widened(split, width) for split in splits]
@@ -74,8 +87,19 @@ def _check_classes(data: Data, divisions: list[Division]) -> None:
             raise DataError(f"{data.name}: {what} is in too few groups to be in training, validation and test")
 
 
+def _check_lists(data: Data, divisions: list[Division]) -> None:
+    if not all(data.target[part].any() for division in divisions for part in division):
+        raise DataError(
+            f"{data.name}: {data.target_name!r} is above 0 in too few of the lists to be so in training, validation and test"
+        )
+
+
 def _split(data: Data, seed: int, train: Array, validation: Array, test: Array) -> Split:
     features = prepared(data, train)
+    if data.task.kind == "ranking" and data.groups is not None:
+        longest = int(np.bincount(data.groups).max())
+        whole = [_padded(features[rows], data.target[rows], data.groups[rows], longest) for rows in (train, validation, test)]
+        return Split(seed, whole[0], whole[1], whole[2])
     center, scale = 0.0, 1.0
     if data.task.kind == "regression":
         center, scale = float(data.target[train].mean()), float(data.target[train].std()) or 1.0
@@ -85,9 +109,22 @@ def _split(data: Data, seed: int, train: Array, validation: Array, test: Array) 
         target = torch.from_numpy(truth)  # class numbers, labels, or values brought to mean 0 and deviation 1
         if data.task.kind == "regression":
             target = ((target - center) / scale).float()
+        if data.task.kind == "retrieval":  # the classes of the part, numbered from 0
+            target = torch.from_numpy(np.unique(truth, return_inverse=True)[1].astype(np.int64))
         return Part(torch.from_numpy(features[chosen]), target.float() if truth.ndim == 2 else target, truth)
 
     return Split(seed, part(train), part(validation), part(test), center, scale)
+
+
+def _padded(features: Array, relevance: Array, lists: Array, longest: int) -> Part:
+    """Rows that come list after list as lists of one length."""
+    starts = np.flatnonzero(np.diff(lists, prepend=-1))
+    place = np.cumsum(np.diff(lists, prepend=-1) != 0) - 1
+    item = np.arange(len(lists)) - starts[place]
+    padded = np.zeros((len(starts), longest, features.shape[1]), dtype=np.float32)
+    truth = np.full((len(starts), longest), PADDING)
+    padded[place, item], truth[place, item] = features, relevance
+    return Part(torch.from_numpy(padded), torch.from_numpy(truth).float(), truth)
 
 
 def prepared(data: Data, train: Array) -> NDArray[np.float32]:

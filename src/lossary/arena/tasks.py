@@ -1,10 +1,12 @@
 """What a data set asks for: its task, the metrics that judge it and the objectives that can take part.
 
-Metrics belong to the task and never to an objective. They see what ``objective.link`` returns, and are scikit-learn's; the few that
-validation asks for at every checkpoint are written out, as scikit-learn's checks take longer than the counting.
+Metrics belong to the task and never to an objective. Of classes and values they see what ``objective.link`` returns, and are
+scikit-learn's; the few that validation asks for at every checkpoint are written out, as scikit-learn's checks take longer than the
+counting. A retrieval is judged by the nearest neighbours of embeddings, a ranking by lists of scores, with ``lossary.metrics``.
 """
 
 import ast
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,20 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
+from torch import Tensor
 
 from lossary._objective import Objective
 from lossary._registry import Spec, create, spec, suggestion
+from lossary.arena._neighbours import mean_average_precision_at_r, recall_at_k
 from lossary.arena.statistics import smooth_calibration_error
 from lossary.errors import InvalidValueError, UnknownNameError
+from lossary.metrics import mean_reciprocal_rank, ndcg_at_k
 
 Array = NDArray[Any]
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "ranking"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval", "ranking")
+PADDING = -1.0  # the relevance of what only fills a list up to the length of the longest
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A judge of predictions: scores (n, classes) for classes, (n, labels) for labels, values (n,) for regression."""
+    """A judge of predictions: scores (n, classes) for classes, (n, labels) for labels, values (n,) for regression, unit embeddings
+    (n, width) for retrieval, scores (lists, items) for ranking, whose truth is below 0 where a list is padded."""
 
     name: str
     greater_is_better: bool
@@ -93,6 +100,30 @@ def _log_loss(truth: Array, probabilities: Array) -> float:
     return float(sk.log_loss(truth, rows / rows.sum(axis=1, keepdims=True), labels=np.arange(rows.shape[1])))
 
 
+def _recall(truth: Array, embedding: Array, k: int) -> float:
+    """For what share of the samples one of the k nearest others, by cosine, has the same class."""
+    return float(recall_at_k(torch.from_numpy(embedding), torch.from_numpy(truth), k))
+
+
+def _map_at_r(truth: Array, embedding: Array) -> float:
+    return float(mean_average_precision_at_r(torch.from_numpy(embedding), torch.from_numpy(truth)))
+
+
+def _lists(truth: Array, scores: Array) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, relevance and mask. Lists without a relevant item do not count, by the convention of the metrics."""
+    return torch.from_numpy(scores), torch.from_numpy(truth).clamp_min(0), torch.from_numpy(truth >= 0)
+
+
+def _ndcg(truth: Array, scores: Array, k: int | None) -> float:
+    given, relevance, mask = _lists(truth, scores)
+    return float(ndcg_at_k(given, relevance, k, mask))
+
+
+def _reciprocal_rank(truth: Array, scores: Array) -> float:
+    given, relevance, mask = _lists(truth, scores)
+    return float(mean_reciprocal_rank(given, relevance, mask=mask))
+
+
 _CLASSES: tuple[Kind, ...] = ("binary", "multiclass")
 _ANY_CLASSES: tuple[Kind, ...] = (*_CLASSES, "multilabel")
 METRICS: Mapping[str, Metric] = {
@@ -110,6 +141,13 @@ METRICS: Mapping[str, Metric] = {
         Metric("rmse", False, lambda y, p: np.sqrt(np.mean((p - y) ** 2)), ("regression",)),
         Metric("mae", False, lambda y, p: np.mean(np.abs(p - y)), ("regression",)),
         Metric("r2", True, sk.r2_score, ("regression",)),
+        *(Metric(f"recall_at_{k}", True, functools.partial(_recall, k=k), ("retrieval",)) for k in (1, 2, 4, 8)),
+        Metric("map_at_r", True, _map_at_r, ("retrieval",)),
+        Metric("ndcg_at_10", True, functools.partial(_ndcg, k=10), ("ranking",)),
+        Metric("ndcg_at_5", True, functools.partial(_ndcg, k=5), ("ranking",)),
+        Metric("ndcg_at_1", True, functools.partial(_ndcg, k=1), ("ranking",)),
+        Metric("ndcg", True, functools.partial(_ndcg, k=None), ("ranking",)),
+        Metric("mean_reciprocal_rank", True, _reciprocal_rank, ("ranking",)),
     )
 }
 
@@ -124,11 +162,13 @@ class Task:
 
     @property
     def default_metric(self) -> str:
-        if self.kind == "regression":
-            return "rmse"
-        if self.kind == "multilabel":
-            return "average_precision"
-        return "balanced_accuracy" if self.imbalanced else "accuracy"
+        usual = {"regression": "rmse", "multilabel": "average_precision", "retrieval": "recall_at_1", "ranking": "ndcg_at_10"}
+        return usual.get(self.kind, "balanced_accuracy" if self.imbalanced else "accuracy")
+
+    @property
+    def of_probabilities(self) -> bool:
+        """Whether predictions can be probabilities, which can be asked how sure they are."""
+        return self.kind in _ANY_CLASSES
 
     def metric(self, name: str | None) -> Metric:
         known = [metric.name for metric in METRICS.values() if self.kind in metric.tasks]
@@ -149,6 +189,8 @@ class Task:
             "multiclass": f"{self.num_classes} classes",
             "multilabel": f"{self.num_classes} labels",
             "regression": "regression",
+            "retrieval": f"retrieval, {self.num_classes} classes",
+            "ranking": "ranking",
         }[self.kind]
         return f"{words}, imbalanced" if self.imbalanced else words
 
@@ -205,11 +247,14 @@ class Candidate:
 
 
 # The families of the calling convention that can answer each kind of task: with how many outputs is decided in `outputs`.
+# A ranking also takes what fits the relevance of each item for itself.
 FAMILIES: Mapping[Kind, tuple[str, ...]] = {
     "binary": ("multilabel", "classification"),
     "multiclass": ("classification",),
     "multilabel": ("multilabel",),
     "regression": ("regression",),
+    "retrieval": ("metric", "classification"),
+    "ranking": ("ranking", "regression"),
 }
 
 SIDE_INPUTS = ("index", "progress")  # what training can hand to an objective beside output and target
@@ -234,10 +279,14 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
         )
     if found.stage != "train":
         raise InvalidValueError(f"{candidate.objective}: it is for a model that is trained already, and trains none")
+    wanted = found.consumes if isinstance(found.consumes, str) else " and ".join(found.consumes)
     if found.consumes not in ("logits", "embedding"):
-        wanted = found.consumes if isinstance(found.consumes, str) else " and ".join(found.consumes)
         raise InvalidValueError(f"{candidate.objective}: it wants {wanted}, and the models of a comparison have one output")
-    classes = outputs(found.family, task)
+    if task.kind == "retrieval" and found.consumes != "embedding":
+        raise InvalidValueError(f"{candidate.objective}: a retrieval task takes objectives on embeddings, this one wants {wanted}")
+    if task.kind == "ranking" and found.family == "regression" and not found.decomposable:
+        raise InvalidValueError(f"{candidate.objective}: it is a function of the batch as a whole, and lists are padded")
+    classes = task.num_classes if task.kind == "retrieval" else outputs(found.family, task)
     facts = {"num_classes": classes, "embedding_dim": 8, "num_samples": 8, "class_counts": torch.full((classes,), 8)}
     with torch.random.fork_rng(devices=[]):
         asked = build(candidate, {}, facts).requires
@@ -246,6 +295,9 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
         raise InvalidValueError(f"{candidate.objective}: it needs {', '.join(lacking)}, which a comparison cannot give it")
 
 
-def outputs(family: str, task: Task) -> int:
-    """How many outputs the model needs for a family: a softmax one for each class, yes-or-no objectives one for each label."""
+def outputs(family: str, task: Task, width: int = 0) -> int:
+    """How many outputs the model needs for a family: a softmax one for each class, yes-or-no objectives one for each label, and
+    a retrieval as many as its embeddings are to be wide."""
+    if task.kind == "retrieval":
+        return width
     return task.num_classes if family == "classification" or task.kind == "multilabel" else 1

@@ -44,6 +44,13 @@ class Recipe:
     batch_size: int
     weight_decay: float = 0.01
     patience: int = 0
+    per_class: int = 0  # samples of each class that is in a batch; 0 where batches are drawn whatever the class
+
+    def batches(self, split: Split, epoch: int) -> Tensor:
+        """Row numbers (batches, batch_size) of one epoch."""
+        if self.per_class:
+            return balanced_order(split.seed, epoch, split.train.target, self.batch_size, self.per_class)
+        return batch_order(split.seed, epoch, len(split.train.target), self.batch_size)
 
     def rate_factor(self, step: int, steps: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -99,6 +106,32 @@ def batch_order(seed: int, epoch: int, rows: int, batch_size: int) -> Tensor:
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
     kept = rows // batch_size * batch_size
     return torch.randperm(rows, generator=generator)[:kept].view(-1, batch_size)
+
+
+def balanced_order(seed: int, epoch: int, target: Tensor, batch_size: int, per_class: int) -> Tensor:
+    """Batches (batches, batch_size) of different classes, the same number of rows of each; target holds numbers from 0.
+
+    Classes come in random order and each as often as another; the rows of a class come in random order, each once before one comes
+    again, and only in a class of fewer than ``per_class`` rows is one twice in a batch.
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
+    steps, each = len(target) // batch_size, batch_size // per_class
+    classes = int(target.max()) + 1
+    chosen = torch.rand(steps, classes, generator=generator).argsort(1)[:, :each]
+    rows = torch.empty(steps, each, per_class, dtype=torch.int64)
+    for number in range(classes):
+        members = (target == number).nonzero().squeeze(1)
+        there = chosen == number
+        wanted = int(there.sum())
+        whole = len(members) // per_class * per_class
+        if whole:
+            passes = -(-wanted * per_class // whole)
+            drawn = [members[torch.randperm(len(members), generator=generator)[:whole]] for _ in range(passes)]
+            order = torch.cat(drawn)[: wanted * per_class] if drawn else members[:0]
+        else:
+            order = members[torch.arange(per_class) % len(members)].repeat(wanted)
+        rows[there] = order.view(wanted, per_class)
+    return rows.flatten(1)
 
 
 def stacked_features(splits: Sequence[Split], runs: Sequence[Run], part: str) -> Tensor:
@@ -300,10 +333,7 @@ class _Program:
 
     def _batches(self, epoch: int) -> Tensor:
         """Row numbers (batches, runs * batch_size) into the splits laid end to end."""
-        orders = [
-            batch_order(split.seed, epoch, self.rows, self.recipe.batch_size) + place * self.rows
-            for place, split in enumerate(self.splits)
-        ]
+        orders = [self.recipe.batches(split, epoch) + place * self.rows for place, split in enumerate(self.splits)]
         return torch.stack([orders[run.split] for run in self.runs], 1).flatten(1)
 
     def _fill(self, batch: Tensor) -> None:
@@ -378,7 +408,7 @@ class _Loop:
             split = self.splits[run.split]
             trainee.train()
             total = 0.0
-            for step, batch in enumerate(batch_order(split.seed, epoch, self.rows, self.recipe.batch_size)):
+            for step, batch in enumerate(self.recipe.batches(split, epoch)):
                 optimizer.zero_grad()
                 progress = (epoch + step / self.steps_per_epoch) / self.recipe.epochs
                 loss = trainee(split.train.features[batch], split.train.target[batch], index=batch, progress=progress)

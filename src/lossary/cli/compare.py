@@ -20,23 +20,27 @@ def compare(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="digits, breast_cancer, wine, iris, diabetes; a .csv, .parquet, .arrow or .npz file; a folder of images."
+            help="digits, breast_cancer, wine, iris, diabetes; a .csv, .parquet, .arrow, .npz or .svm file; a folder of images."
         ),
     ],
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="The column of a file to predict; several labels with commas.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="binary, multiclass, multilabel or regression, if not what the target looks like.")
+        str | None,
+        typer.Option(help="binary, multiclass, multilabel or regression, if not what the target looks like; or retrieval."),
     ] = None,
     group: Annotated[str | None, typer.Option(help="A column whose rows belong together and stay on one side of a split.")] = None,
+    query: Annotated[str | None, typer.Option(help="A column that names the list of each row, to rank the rows of a list.")] = None,
     max_rows: Annotated[int, typer.Option(help="Of a larger file, a random sample of so many rows is read.")] = 200_000,
     image_size: Annotated[int, typer.Option(help="Images are brought to so many pixels a side.")] = 32,
     objective: Annotated[
         list[str] | None, typer.Option("--objective", "-o", help='An objective, such as focal or "focal(gamma=3.0)"; repeat it.')
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="The objective that the others are held against.")] = None,
-    metric: Annotated[str | None, typer.Option(help="What decides: accuracy, auroc, log_loss, rmse, ...")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What decides: accuracy, auroc, log_loss, rmse, recall_at_1, ndcg_at_10, ...")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Repetitions, each with its own split, first weights and batch order.")] = 5,
     learning_rate: Annotated[
         list[float] | None, typer.Option("--learning-rate", "-l", help="A learning rate to try, the same for all; repeat it.")
@@ -71,7 +75,7 @@ def compare(
         check_tracker(tracker)
     results = []
     for source in data:
-        found = arena.load(source, target, task, group=group, max_rows=max_rows, image_size=image_size)
+        found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
         try:
             with _progress(Console(stderr=True), found.name) as tell:
                 result = arena.compare(
