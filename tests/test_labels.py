@@ -1,4 +1,4 @@
-"""The blocked way through a multi-label batch gives what the plain operations give: the slopes are those of the costs."""
+"""The ways through a large multi-label batch, in blocks and in a compiled loop, give what the plain operations give."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import lossary
-from lossary import _blocks
+from lossary import _blocks, _labels
+from lossary.functional import binary_cross_entropy
 
 LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("binary_cross_entropy", {}),
@@ -96,6 +97,76 @@ def test_second_derivatives_vmap_and_layout(monkeypatch: pytest.MonkeyPatch, nam
         image = draw((2, 3, 4, 5), 7).to(memory_format=torch.channels_last)
         blocked, plain = both(monkeypatch, lambda: gradient(loss, image, labels((2, 3, 4, 5), "soft")))
         torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-13)
+
+
+def compiled_and_plain(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What the compiled loop gives, which has to be taken, and the plain operations."""
+    calls: list[int] = []
+    loop = _labels._loop
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return loop(*given)
+
+    monkeypatch.setattr(_labels, "_loop", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(_blocks, "SMALL", 0)
+        patch.setattr(_blocks, "COMPILED", 0)
+        compiled = run()
+    assert calls
+    return compiled, run()
+
+
+@pytest.mark.parametrize(("name", "parameters"), [LOSSES[i] for i in (0, 2, 3, 5, 8, 10, 11, 12)])
+def test_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, name: str, parameters: dict[str, Any]) -> None:
+    if "class_counts" in parameters:
+        parameters = {"class_counts": torch.arange(150)}
+    logits, target = draw((23, 150), 1).float(), labels((23, 150), "soft").float()
+    logits[0], logits[1], target[2, :9] = 1e4, -1e4, -100.0
+    weight, pos_weight = draw((23, 1), 3).abs().float(), draw((150,), 4).abs().float()
+    loss = lossary.create(name, **parameters, weight=weight, pos_weight=pos_weight, label_smoothing=0.2, reduction="sum")
+    found, expected = compiled_and_plain(monkeypatch, lambda: gradient(loss, logits, target))
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("shape", [(23, 7), (23, 70), (2, 70, 3), (200,)])
+def test_shapes_and_targets_of_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], reduction: str) -> None:
+    loss = lossary.create("binary_cross_entropy", reduction=reduction)
+    logits = draw(shape, 1).float()
+    for kind in ("hard", "soft", "ignored"):
+        target = labels(shape, kind).float()
+        found, expected = compiled_and_plain(monkeypatch, lambda: gradient(loss, logits, target))  # noqa: B023
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_the_compiled_loop_keeps_what_is_not_a_number_and_what_is_ignored_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = draw((4, 100), 1).float(), labels((4, 100), "hard").float()
+    target[1, 5], target[2] = -100.0, -100.0
+    loss = lossary.create("binary_cross_entropy", reduction="sum")
+    _, expected = compiled_and_plain(monkeypatch, lambda: gradient(loss, logits, target))
+    logits[0, 3], logits[1, 5] = torch.nan, torch.nan
+    found, _ = compiled_and_plain(monkeypatch, lambda: gradient(loss, logits, target))
+    assert found.isnan().nonzero().flatten().tolist() == [0, 4]  # the sum, and the slope of the one that counts
+    expected[0], expected[4] = torch.nan, torch.nan
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool])
+def test_the_gradient_of_the_compiled_loop_can_be_asked_for_again(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    leaf, target = draw((3, 70), 1).float().requires_grad_(), labels((3, 70), "hard").to(dtype)
+
+    def run() -> Tensor:
+        leaf.grad = torch.zeros_like(leaf)
+        loss = binary_cross_entropy(leaf, target)
+        loss.backward(retain_graph=True)
+        (loss * 3).backward(retain_graph=True)
+        (once,) = torch.autograd.grad(loss.exp(), leaf, create_graph=True)
+        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
+        return torch.stack([leaf.grad, twice])
+
+    found, expected = compiled_and_plain(monkeypatch, run)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.usefixtures("tiny_blocks")

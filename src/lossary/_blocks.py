@@ -8,12 +8,21 @@ from torch import Tensor
 BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
 ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cache saves
 SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
+COMPILED = 1 << 18  # elements from which a compiled loop is worth the second or two that compiling takes
 
 
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone."""
     wanted = any(other is not None and other.requires_grad for other in others)
     return logits.numel() <= SMALL or torch.compiler.is_compiling() or wanted
+
+
+def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
+    """Whether a large input is plain memory that a loop can run over, and nobody is looking at the operations on it."""
+    if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.numel() < COMPILED or not logits.is_contiguous():
+        return False
+    wrapped = any(x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (logits, *others))
+    return not wrapped and type(logits) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0
 
 
 def of_classes(z: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -55,3 +64,19 @@ def _size(z: Tensor) -> int:
 def mapped_first(x: Tensor, dim: int | None, size: int) -> Tensor:
     """What vmap hands over, with the mapped dimension first, whether or not there is one."""
     return x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+class Early:
+    """A gradient of rows (N, *) that was made in the forward pass, for the upstream that will probably come; it is taken once."""
+
+    def __init__(self, gradient: Tensor | None, scale: float):
+        self.gradient, self.scale = gradient, scale
+
+    def take(self, upstream: Tensor) -> Tensor | None:
+        """The gradient for what came upstream (N,) or (N, *), or None if there is none any more."""
+        gradient, self.gradient = self.gradient, None
+        if gradient is not None:
+            ratio = upstream / self.scale
+            if not bool(((ratio - 1).abs() < 1e-6).all()):
+                gradient.mul_(ratio.reshape(*ratio.shape, *[1] * (gradient.ndim - ratio.ndim)))
+        return gradient

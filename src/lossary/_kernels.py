@@ -8,24 +8,29 @@ This module imports Numba: import it where a large batch on a processor comes, a
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-f32, i32 = np.float32, np.int32
+f32: Any = np.float32
+i32: Any = np.int32
+sqrt: Any = np.sqrt
 
 # The compiler may fuse a product and a sum; in loops it may also reorder sums, without which none is vectorised. It may not
 # assume that there are no NaN.
+ELEMENTARY = ("exp", "expm1", "log", "log1p", "log_sigmoid", "power", "sigmoid", "softplus")
 EXACT, REORDERED = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
 
 
 def elementary(function: Callable[..., Any]) -> Any:
     """Compile a function of numbers that loops call, and that vanishes in them."""
-    return numba.njit(fastmath=EXACT, error_model="numpy")(function)
+    return numba.njit(fastmath=EXACT, error_model="numpy", forceinline=True)(function)
 
 
 def loop(function: Callable[..., Any]) -> Any:
@@ -168,3 +173,19 @@ def log_sigmoid(x: Any) -> Any:
 def power(x: Any, exponent: Any) -> Any:
     """x ** exponent for x >= 0 and an exponent > 0."""
     return exp(exponent * log(x))
+
+
+def fused(function: Callable[..., Any]) -> Any:
+    """Compile a function with loops that hold a formula; as the formula is made while the program runs, it is not kept."""
+    return numba.njit(fastmath=REORDERED, error_model="numpy", nogil=True, boundscheck=False)(function)
+
+
+def over_rows(run: Callable[[slice], None], rows: int) -> None:
+    """Run a compiled loop over all rows, on as many threads as PyTorch has."""
+    threads = min(torch.get_num_threads(), rows)
+    if threads == 1:
+        run(slice(rows))
+        return
+    step = -(-rows // threads)
+    with ThreadPoolExecutor(threads) as pool:  # made anew, as a process that is forked in between would have none
+        list(pool.map(run, [slice(start, start + step) for start in range(0, rows, step)]))

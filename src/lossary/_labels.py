@@ -1,31 +1,26 @@
 """Losses of independent labels at the speed of memory: one read of logits and targets, one write of the gradient.
 
-A loss here is two curves of a logit, its cost if the label is one and if it is zero, and their slopes; a target between mixes
-them. As in :mod:`lossary._rows`, large inputs go through in blocks of rows that stay in a core's cache, and nothing as large as
-the input is kept for the gradient; small inputs and ``torch.compile`` take the plain operations.
+A loss here is two curves of a logit, its cost if the label is one and if it is zero; a target between mixes them. On a processor a
+large input goes through one compiled loop, which also writes the gradient (:mod:`lossary._formulas`). On accelerators, in other
+precisions and under ``vmap`` it goes through in blocks of rows; small inputs and ``torch.compile`` take the plain operations.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossary import _blocks
+from lossary import _blocks, _formulas
 from lossary._checks import check_broadcast
 from lossary._objective import reduce, widen
 
 Pair = tuple[Tensor, Tensor]
+Curves = Callable[..., Pair]  # of logits, and of what belongs to each label: the cost if the label is one, and if it is zero
 
-
-@dataclass(frozen=True)
-class Curves:
-    """Cost of a logit if its label is one and if it is zero, and the slopes of both, element by element."""
-
-    costs: Callable[[Tensor], Pair]
-    slopes: Callable[[Tensor], Pair]
+NARROW = 64  # columns
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,10 @@ class Rule:
     ignore_index: int
     label_smoothing: float
     per_element: bool
+    of_label: Tensor | None = None  # of (L, *): handed to the curves
+
+    def costs(self, z: Tensor) -> Pair:
+        return self.curves(z) if self.of_label is None else self.curves(z, self.of_label)
 
 
 def average_over_labels(
@@ -44,6 +43,7 @@ def average_over_labels(
     target: Tensor,
     curves: Curves,
     *,
+    of_label: Tensor | None = None,
     weight: Tensor | None,
     pos_weight: Tensor | None,
     ignore_index: int,
@@ -54,36 +54,41 @@ def average_over_labels(
     over all elements that are not ignored, whatever their weights, as in :class:`torch.nn.BCEWithLogitsLoss`."""
     check_broadcast(owner, "weight", weight, logits)
     check_broadcast(owner, "pos_weight", pos_weight, logits)
-    rule = Rule(curves, ignore_index, label_smoothing, per_element=reduction == "none")
-    value, count = cost_of_rows(logits, target, weight, pos_weight, rule)
+    rule = Rule(curves, ignore_index, label_smoothing, reduction == "none", of_label)
+    scale = 1.0 / max(1, logits.numel()) if reduction == "mean" else 1.0
+    value, count = cost_of_rows(logits, target, weight, pos_weight, rule, scale)
     return value if reduction == "none" else reduce(value, count.sum(), reduction)
 
 
-def cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
-    """The cost of each row (or element) of (N, *), and how many elements of each row count."""
+def cost_of_rows(
+    logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule, scale: float = 1.0
+) -> Pair:
+    """The cost of each row (or element) of (N, *), and how many elements of each row count; ``scale`` is by what the gradient of
+    the cost will probably be multiplied."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     weight, pos_weight = (None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight))
     if _blocks.take_plain_operations(logits, target, weight, pos_weight):
         return _cost(widen(logits), target, weight, pos_weight, rule)
-    found: Pair = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
+    found: Pair
+    if _blocks.take_compiled_loops(logits, target, weight, pos_weight):
+        curves = _formulas.scalars(rule.curves, inputs=2, passed=1 if rule.of_label is None else 2)
+        if curves is not None:
+            found = _Compiled.apply(logits, target, weight, pos_weight, rule, curves, scale)  # type: ignore[no-untyped-call]
+            return found
+    found = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
     return found
 
 
 def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """:func:`cost_of_rows` in plain operations."""
-    return _mixed(rule.curves.costs(z), z, target, weight, pos_weight, rule)
+    return _mixed(rule.costs(z), z, target, weight, pos_weight, rule)
 
 
-def _mixed(
-    pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule, look: bool = False
-) -> Pair:
-    """Two curves mixed by the target; ``look`` saves the work for ignored elements where there are none."""
+def _mixed(pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
+    """Two curves mixed by the target."""
     if_one, if_zero = pair
-    q = target.to(z.dtype)
-    ignored = None
-    if not (look and rule.ignore_index < 0 and bool(q.amin() >= 0)):
-        ignored = target == rule.ignore_index
-        q = q.masked_fill(ignored, 0.0)
+    ignored = target == rule.ignore_index
+    q = target.to(z.dtype).masked_fill(ignored, 0.0)
     if rule.label_smoothing:
         q = q * (1 - rule.label_smoothing) + rule.label_smoothing / 2
     if pos_weight is not None:
@@ -91,12 +96,8 @@ def _mixed(
     mixed = torch.lerp(if_zero, if_one, q)
     if weight is not None:
         mixed = mixed * weight
-    if ignored is None:
-        count = z.new_full(z.shape[:1], math.prod(z.shape[1:]))
-    else:
-        mixed = mixed.masked_fill(ignored, 0.0)
-        count = _row_sums((~ignored).to(z.dtype))
-    return mixed if rule.per_element else _row_sums(mixed), count
+    mixed = mixed.masked_fill(ignored, 0.0)
+    return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
 
 
 def _row_sums(x: Tensor) -> Tensor:
@@ -108,18 +109,15 @@ def _part(factor: Tensor | None, rows: slice) -> Tensor | None:
 
 
 class _Cost(torch.autograd.Function):
-    """:func:`_cost` in blocks of rows, with its gradient from the slopes."""
+    """:func:`_cost` in blocks of rows."""
 
     @staticmethod
     def forward(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
         dtype = torch.promote_types(z.dtype, torch.float32)
         value = z.new_empty(z.shape if rule.per_element else z.shape[:1], dtype=dtype)
         count = z.new_empty(z.shape[:1], dtype=dtype)
-        look = z.device.type == "cpu"  # an accelerator would have to wait for the answer
         for rows in _blocks.of_rows(z):
-            block = z[rows].to(dtype)
-            factors = _part(weight, rows), _part(pos_weight, rows)
-            value[rows], count[rows] = _mixed(rule.curves.costs(block), block, target[rows], *factors, rule, look)
+            value[rows], count[rows] = _cost(z[rows].to(dtype), target[rows], _part(weight, rows), _part(pos_weight, rows), rule)
         return value, count
 
     @staticmethod
@@ -136,14 +134,12 @@ class _Cost(torch.autograd.Function):
             pull = torch.func.vjp(lambda z: _cost(widen(z), target, weight, pos_weight, rule)[0], z)[1]
             return (pull(upstream)[0], None, None, None, None)
         out = torch.empty_like(z)
-        each = replace(rule, per_element=True)
-        look = z.device.type == "cpu"
         for rows in _blocks.of_rows(z):
-            block = z[rows].to(upstream.dtype)
             factors = _part(weight, rows), _part(pos_weight, rows)
-            slope, _ = _mixed(rule.curves.slopes(block), block, target[rows], *factors, each, look)
-            torch.mul(slope, upstream[rows].reshape(-1, *[1] * (z.ndim - upstream.ndim), *upstream.shape[1:]), out=slope)
-            out[rows] = slope
+            with torch.enable_grad():
+                leaf = z[rows].to(upstream.dtype).detach().requires_grad_()
+                cost, _ = _cost(leaf, target[rows], *factors, rule)
+            out[rows] = torch.autograd.grad(cost, leaf, upstream[rows])[0]
         return (out, None, None, None, None)
 
     @staticmethod
@@ -155,3 +151,81 @@ class _Cost(torch.autograd.Function):
         ]
         value, count = _Cost.apply(*tensors, inputs[4])  # type: ignore[no-untyped-call]
         return (value.unflatten(0, (size, -1)), count.unflatten(0, (size, -1))), (0, 0)
+
+
+class _Compiled(torch.autograd.Function):
+    """:func:`_cost` in one compiled loop, which writes the gradient at once for the upstream that will probably come."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        pos_weight: Tensor | None,
+        rule: Rule,
+        curves: _formulas.Scalars,
+        scale: float,
+    ) -> Pair:
+        wanted = ctx.needs_input_grad[0]
+        value, count, gradient = _loop(z, target, weight, pos_weight, rule, curves, scale, wanted)
+        ctx.rule, ctx.curves, ctx.early = rule, curves, _blocks.Early(gradient, scale)
+        ctx.save_for_backward(z, target, weight, pos_weight)
+        ctx.mark_non_differentiable(count)
+        return value, count
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        z, target, weight, pos_weight = ctx.saved_tensors
+        rule: Rule = ctx.rule
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            pull = torch.func.vjp(lambda z: _cost(z, target, weight, pos_weight, rule)[0], z)[1]
+            return (pull(upstream)[0], *[None] * 6)
+        gradient = ctx.early.take(upstream)
+        if gradient is None:
+            again = _loop(z, target, weight, pos_weight, rule, ctx.curves, 1.0, True)[2]
+            gradient = _blocks.Early(again, 1.0).take(upstream)
+        return (gradient, *[None] * 6)
+
+
+def _loop(
+    z: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    pos_weight: Tensor | None,
+    rule: Rule,
+    curves: _formulas.Scalars,
+    scale: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The cost and the number of elements of each row (or the cost of each element), and the gradient times the scale."""
+    from lossary import _label_loops
+    from lossary._kernels import f32, over_rows
+
+    columns = math.prod(z.shape[1:])
+    narrow = columns < NARROW  # rows that are too short to be worth a loop each: all is one row
+    shape = (1, z.numel()) if narrow else (z.shape[0], columns)
+    each = torch.empty_like(z) if narrow or rule.per_element else None
+    gradient = torch.empty_like(z) if wanted else None
+    value, count = z.new_empty(shape[0]), z.new_empty(shape[0])
+    half = target.dtype in (torch.float16, torch.bfloat16)
+    given = [z, target.float() if half else target, weight, pos_weight, each, gradient]
+    arrays: list[Any] = [None if x is None else x.detach().reshape(shape).numpy() for x in given]
+    of_label = rule.of_label
+    if of_label is not None:
+        of_label = of_label.to(z.dtype).expand(z.shape if narrow else z.shape[1:]).reshape(-1)
+    run, (a, q, w, v, costs, slopes) = _label_loops.of_labels(curves.function), arrays
+    over_rows(
+        lambda rows: run(
+            a[rows], q[rows], None if w is None else w[rows], None if v is None else v[rows],
+            None if of_label is None else of_label.numpy(), curves.constants, f32(rule.ignore_index), f32(rule.label_smoothing),
+            f32(scale), value.numpy()[rows], None if costs is None else costs[rows], count.numpy()[rows],
+            None if slopes is None else slopes[rows],
+        ),
+        shape[0],
+    )  # fmt: skip
+    if each is not None:
+        value = each if rule.per_element else _row_sums(each)
+    if narrow:
+        count = _row_sums((target != rule.ignore_index).to(z.dtype))
+    return value, count, gradient

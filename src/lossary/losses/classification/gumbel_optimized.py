@@ -20,12 +20,7 @@ def _curves(low: float, high: float) -> Curves:
         t = z.clamp(low, high).neg().exp()
         return t, -(-torch.expm1(-t)).log()
 
-    def slopes(z: Tensor) -> Pair:
-        t = z.clamp(low, high).neg().exp()
-        inside = (z >= low) & (z <= high)
-        return (-t).where(inside, 0.0), (t / t.expm1()).where(inside, 0.0)
-
-    return Curves(costs, slopes)
+    return costs
 
 
 def _counted(labels: Tensor, class_frequency: Tensor, threshold: float, generator: torch.Generator | None) -> Tensor:

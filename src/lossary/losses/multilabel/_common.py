@@ -1,32 +1,17 @@
-"""Logarithms of the sigmoid, to full precision on both sides.
-
-Where somebody differentiates they are PyTorch's own functions, which know their derivatives at 0. Where nobody does, as in blocks
-whose slopes are in closed form, they are written out, which takes half of the time.
-"""
+"""The sigmoid on both of its sides, to full precision."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def _tail(size: Tensor) -> Tensor:
-    """log(1 + exp(-|z|)), which is what is left of softplus beside a straight line."""
-    return (-size).exp_().log1p_()
-
-
 def softplus(z: Tensor) -> Tensor:
     """log(1 + e^z), which is -log(1 - p)."""
-    if torch.is_grad_enabled():
-        return functional.softplus(z, threshold=40)  # beyond, it is z to the last bit
-    size = z.abs()
-    tail = _tail(size)
-    return size.add_(z).div_(2).add_(tail)
+    return functional.softplus(z, threshold=40)  # beyond, it is z to the last bit
 
 
-def log_sigmoids(z: Tensor) -> tuple[Tensor, Tensor]:
-    """log p and log(1 - p)."""
-    if torch.is_grad_enabled():
-        return functional.logsigmoid(z), functional.logsigmoid(-z)
-    size = z.abs()
-    tail = _tail(size)
-    return (z - size).div_(2).sub_(tail), (z + size).div_(-2).sub_(tail)
+def power_of_sigmoid(z: Tensor, exponent: float) -> Tensor:
+    """p ** exponent; whole exponents are products, which are faster, and others have no infinite slope where p is 0."""
+    if float(exponent).is_integer():
+        return z.sigmoid().pow(exponent)
+    return torch.exp(exponent * functional.logsigmoid(z))

@@ -5,22 +5,10 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 from lossary.losses.multilabel._common import softplus
-
-
-def _power(base: Tensor, exponent: float, floor: float) -> Tensor:
-    """base ** exponent with the base at least the floor; whole exponents are products, which are several times faster."""
-    if exponent == 0:
-        return torch.ones_like(base)
-    if exponent in (1, 2, 4):
-        base = base.clamp_min(floor)
-        for _ in range(int(exponent) // 2):
-            base = base.square()
-        return base
-    return base.clamp_min(floor).pow(exponent)
 
 
 @formula
@@ -42,40 +30,21 @@ def asymmetric(
     """The pure function behind :class:`AsymmetricLoss`, with the same parameters."""
     check_element_inputs("asymmetric", logits, target)
 
-    def focus(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """p, the shifted p, and the focusing weights of positives and negatives."""
+    def costs(z: Tensor) -> Pair:
         p = z.sigmoid()
         shifted = (p - clip).clamp_min(0.0) if clip else p
-        return p, shifted, _power(torch.sigmoid(-z) if gamma_pos else p, gamma_pos, eps), _power(shifted, gamma_neg, eps)
-
-    def costs(z: Tensor) -> Pair:
-        _, shifted, focus_one, focus_zero = focus(z)
+        focus_one, focus_zero = torch.sigmoid(-z).clamp_min(eps).pow(gamma_pos), shifted.clamp_min(eps).pow(gamma_neg)
         if detach_focusing:
             focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
         # the margin keeps the second logarithm away from 0; without it only the logit tells how far p is from 1
         minus_log_not_shifted = -(1 - shifted).log() if clip else softplus(z)
         return focus_one * softplus(-z), focus_zero * minus_log_not_shifted
 
-    def slopes(z: Tensor) -> Pair:
-        p, shifted, focus_one, focus_zero = focus(z)
-        not_p = torch.sigmoid(-z)
-        one, zero = -focus_one * not_p, focus_zero * p
-        if clip:
-            zero = zero * not_p / (1 - shifted) * shifted.sign()  # below the margin there is no slope
-        if not detach_focusing:
-            if gamma_pos:
-                one = one - (gamma_pos * p * focus_one * softplus(-z)).where(not_p > eps, 0.0)
-            if gamma_neg:
-                minus_log_not_shifted = -(1 - shifted).log() if clip else softplus(z)
-                bent = gamma_neg * _power(shifted, gamma_neg - 1, eps) * p * not_p * minus_log_not_shifted
-                zero = zero + bent.where(shifted > eps, 0.0)
-        return one, zero
-
     return average_over_labels(
         "asymmetric",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

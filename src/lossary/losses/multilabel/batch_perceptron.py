@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import objective
 
@@ -27,15 +27,11 @@ def batch_perceptron(
         size = z.abs()  # its slope at 0 is 0, which gives the losses there half of their slope
         return (size - z) / 2, (size + z) / 2
 
-    def slopes(z: Tensor) -> Pair:
-        if_zero = (z.sign() + 1) / 2
-        return if_zero - 1, if_zero
-
     return average_over_labels(
         "batch_perceptron",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import objective
 from lossary.losses.multilabel._common import softplus
@@ -28,15 +28,11 @@ def binary_cross_entropy(
         if_zero = softplus(z)
         return if_zero - z, if_zero
 
-    def slopes(z: Tensor) -> Pair:
-        p = z.sigmoid()
-        return p - 1, p
-
     return average_over_labels(
         "binary_cross_entropy",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs, check_shape, check_tensor
 from lossary._domains import Fraction, NonNegative, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 from lossary.losses.multilabel._common import softplus
@@ -32,17 +32,15 @@ def ldam_multilabel(
     margins = margin * class_counts.to(logits.device).clamp_min(1).to(torch.float64).pow(-0.25)
     margins = margins.to(torch.promote_types(logits.dtype, torch.float32)).view(-1, *[1] * (logits.ndim - 2))
 
-    def costs(z: Tensor) -> Pair:
+    def costs(z: Tensor, margins: Tensor) -> Pair:
         return softplus(margins - z), softplus(z)
-
-    def slopes(z: Tensor) -> Pair:
-        return (z - margins).sigmoid() - 1, z.sigmoid()
 
     return average_over_labels(
         "ldam_multilabel",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
+        of_label=margins,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Real, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
-from lossary.losses.multilabel._common import log_sigmoids
+from lossary.losses.multilabel._common import power_of_sigmoid, softplus
 
 
 @formula
@@ -30,22 +30,14 @@ def poly_focal(
     share_one, share_zero = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
     def costs(z: Tensor) -> Pair:
-        log_p, log_not_p = log_sigmoids(z)
-        one = share_one * torch.exp(gamma * log_not_p) * (epsilon * log_not_p.exp() - log_p)
-        return one, share_zero * torch.exp(gamma * log_p) * (epsilon * log_p.exp() - log_not_p)
-
-    def slopes(z: Tensor) -> Pair:
-        log_p, log_not_p = log_sigmoids(z)
-        p, not_p = log_p.exp(), log_not_p.exp()
-        bend = epsilon * (gamma + 1)
-        one = share_one * torch.exp(gamma * log_not_p) * (gamma * p * log_p - not_p - bend * p * not_p)
-        return one, share_zero * torch.exp(gamma * log_p) * (p - gamma * not_p * log_not_p + bend * p * not_p)
+        one, zero = share_one * power_of_sigmoid(-z, gamma), share_zero * power_of_sigmoid(z, gamma)
+        return one * (softplus(-z) + epsilon * torch.sigmoid(-z)), zero * (softplus(z) + epsilon * z.sigmoid())
 
     return average_over_labels(
         "poly_focal",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -1,14 +1,13 @@
 """Focal loss of the sigmoid."""
 
-import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
-from lossary._labels import Curves, Pair, average_over_labels
+from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
-from lossary.losses.multilabel._common import log_sigmoids
+from lossary.losses.multilabel._common import power_of_sigmoid, softplus
 
 
 @formula
@@ -29,20 +28,14 @@ def sigmoid_focal(
     share_one, share_zero = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
     def costs(z: Tensor) -> Pair:
-        log_p, log_not_p = log_sigmoids(z)
-        return -share_one * torch.exp(gamma * log_not_p) * log_p, -share_zero * torch.exp(gamma * log_p) * log_not_p
-
-    def slopes(z: Tensor) -> Pair:
-        log_p, log_not_p = log_sigmoids(z)
-        p, not_p = log_p.exp(), log_not_p.exp()
-        one = share_one * torch.exp(gamma * log_not_p) * (gamma * p * log_p - not_p)
-        return one, share_zero * torch.exp(gamma * log_p) * (p - gamma * not_p * log_not_p)
+        one, zero = share_one * power_of_sigmoid(-z, gamma), share_zero * power_of_sigmoid(z, gamma)
+        return one * softplus(-z), zero * softplus(z)
 
     return average_over_labels(
         "sigmoid_focal",
         logits,
         target,
-        Curves(costs, slopes),
+        costs,
         weight=weight,
         pos_weight=pos_weight,
         ignore_index=ignore_index,

@@ -1,0 +1,274 @@
+"""Formulas written once, in PyTorch operations, as functions of numbers that loops can hold.
+
+A loss says what an element costs in operations that work element by element. Here such a formula is run once, on one element, with
+its gradient; the operations that PyTorch sees are written down as an expression of single float32 numbers, and Numba compiles that
+into whatever loop wants it. So the maths of a loss stands in its own file alone, its slopes are those of PyTorch's own rules, and
+parameters such as an exponent stay arguments: another value of them compiles nothing.
+
+What cannot be written down (an operation that is not in the table, a tensor of data in the formula) has no such function, and the
+caller goes on with PyTorch's operations.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Formula = Callable[..., Tensor | tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """A formula of numbers: ``function(*inputs, constants)`` gives each output, each followed by its slopes by all inputs."""
+
+    function: Any
+    constants: tuple[Any, ...]
+
+
+class _NotWritableError(Exception):
+    pass
+
+
+def scalars(formula: Formula, inputs: int, passed: int | None = None) -> Scalars | None:
+    """The compiled form of a formula, or None if it has none: a function of so many numbers, of which the formula itself gets the
+    first ``passed``."""
+    passed = inputs if passed is None else passed
+    try:
+        key = _key(formula)
+    except _NotWritableError:
+        written = _written(formula, inputs, passed)
+    else:
+        written = _remembered(_Keyed(key, formula), inputs, passed)
+    if written is None:
+        return None
+    import numpy as np
+
+    text, constants = written
+    return Scalars(_compiled(text), tuple(np.float32(c) for c in constants))
+
+
+class _Keyed:
+    """A formula that equals another of the same code and the same values around it."""
+
+    def __init__(self, key: object, formula: Formula):
+        self.key, self.formula = key, formula
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+
+def _key(value: Any) -> object:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return type(value), value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_key, value))
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        around = tuple(_key(cell.cell_contents) for cell in value.__closure__ or ())
+        # what it reads of its module may be set anew, as people do in notebooks
+        globals_read = tuple(_key(value.__globals__[name]) for name in code.co_names if _may_change(value, name))
+        return code, around, _key(value.__defaults__), globals_read
+    raise _NotWritableError
+
+
+def _may_change(function: FunctionType, name: str) -> bool:
+    return isinstance(function.__globals__.get(name), (bool, int, float, FunctionType, Tensor)) and name != function.__name__
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[float, ...]] | None:
+    return _written(keyed.formula, inputs, passed)
+
+
+def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[float, ...]] | None:
+    """The text of a function of numbers, and its constants."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        _Writer() as writer,
+    ):
+        leaves = [torch.full((1,), 0.5, dtype=torch.float32, device="cpu", requires_grad=True) for _ in range(inputs)]
+        try:
+            for place, leaf in enumerate(leaves):
+                writer.name(leaf, f"x{place}")
+            found = formula(*leaves[:passed])
+            answers = []
+            for value in found if isinstance(found, tuple) else (found,):
+                one = torch.ones_like(value)
+                slopes: Sequence[Tensor | None] = [None] * inputs
+                if value.requires_grad:
+                    slopes = torch.autograd.grad(value, leaves, one, retain_graph=True, allow_unused=True)
+                answers += [writer.float(value), *("f32(0.0)" if slope is None else writer.float(slope) for slope in slopes)]
+        except _NotWritableError:
+            return None
+    head = f"def formula({''.join(f'x{place}, ' for place in range(inputs))}constants):"
+    if writer.constants:
+        head += f"\n    {''.join(f'c{place}, ' for place in range(len(writer.constants)))}= constants"
+    return "\n    ".join([head, *writer.lines, f"return {', '.join(answers)}"]), tuple(writer.constants)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(text: str) -> Any:
+    from lossary import _kernels
+
+    names: dict[str, Any] = {"f32": _kernels.f32, "sqrt": _kernels.sqrt}
+    names |= {name: getattr(_kernels, name) for name in _kernels.ELEMENTARY}
+    exec(compile(text, "<formula>", "exec"), names)
+    return _kernels.elementary(names["formula"])
+
+
+class _Writer(TorchDispatchMode):
+    """Writes each operation down as a line of scalar code."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lines: list[str] = []
+        self.constants: list[float] = []
+        self.names: dict[int, str] = {}
+        self.known: list[Tensor] = []  # kept, so that no other tensor gets its id
+
+    def name(self, tensor: Tensor, text: str) -> None:
+        self.names[id(tensor)] = text
+        self.known.append(tensor)
+
+    def operand(self, value: Any) -> str:
+        """How a number or a tensor is called."""
+        if isinstance(value, Tensor):
+            if id(value) not in self.names:
+                if value.numel() != 1 or value.dtype not in (torch.float32, torch.float64, torch.bool) or value.requires_grad:
+                    raise _NotWritableError  # data
+                return self.operand(value.item())
+            return self.names[id(value)]
+        if isinstance(value, bool):
+            return str(value)
+        if value in (0, 1, -1, 2, 0.5):
+            return f"f32({float(value)})"
+        if math.isinf(value):
+            return f"f32({'-' if value < 0 else ''}1e999)"
+        if value in self.constants:
+            return f"c{self.constants.index(value)}"
+        self.constants.append(float(value))
+        return f"c{len(self.constants) - 1}"
+
+    def float(self, tensor: Tensor) -> str:
+        name = self.operand(tensor)
+        return f"(f32(1.0) if {name} else f32(0.0))" if tensor.dtype == torch.bool else name
+
+    def arguments(self, values: Sequence[Any]) -> list[str]:
+        return [self.float(v) if isinstance(v, Tensor) else self.operand(v) for v in values]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        operation = func.overloadpacket.__name__
+        first = result[0] if isinstance(result, tuple) else result
+        if not isinstance(first, Tensor) or first.dtype not in (torch.float32, torch.bool) or first.numel() != 1:
+            raise _NotWritableError
+        if operation in SAME:
+            text = self.float(args[0]) if first.dtype != torch.bool else self.operand(args[0])
+        elif operation in FILLED:
+            text = self.operand(first.item())
+        elif operation in LOGICAL:
+            text = LOGICAL[operation](*(self.operand(a) for a in args))
+        elif operation == "where":
+            text = f"{self.float(args[1])} if {self.operand(args[0])} else {self.float(args[2])}"
+        elif operation == "masked_fill":
+            text = f"{self.arguments(args[2:])[0]} if {self.operand(args[1])} else {self.float(args[0])}"
+        elif operation == "pow":
+            text = self.power(*args)
+        elif operation == "clamp":
+            text = self.float(args[0])
+            for bound, sign in zip(args[1:], "<>", strict=False):
+                if bound is not None:
+                    text = f"({self.operand(bound)} if {text} {sign} {self.operand(bound)} else {text})"
+        elif operation in WRITTEN:
+            scale = (kwargs or {}).get("alpha", (kwargs or {}).get("value", 1))
+            given = self.arguments(args)
+            if scale != 1:
+                given[-1] = f"({self.operand(scale)} * {given[-1]})"
+            text = WRITTEN[operation](*given)
+        else:
+            raise _NotWritableError
+        own = f"v{len(self.lines)}"
+        self.lines.append(f"{own} = {text}")
+        self.name(first, own)
+        if isinstance(result, tuple):
+            self.known += result  # a buffer for the slope, which is written without it
+        return result
+
+    def power(self, base: Any, exponent: Any) -> str:
+        x = self.arguments([base])[0]
+        if isinstance(exponent, Tensor) or not isinstance(base, Tensor):
+            raise _NotWritableError
+        if exponent == 0.5:
+            return f"sqrt({x})"
+        if float(exponent).is_integer() and abs(exponent) <= 16:  # products are several times faster
+            factors, square, left = [], x, int(abs(exponent))
+            while left:
+                if left & 1:
+                    factors.append(square)
+                left >>= 1
+                if left:
+                    self.lines.append(f"s{len(self.lines)} = {square} * {square}")
+                    square = f"s{len(self.lines) - 1}"
+            product = " * ".join(factors) or "f32(1.0)"
+            return product if exponent >= 0 else f"f32(1.0) / ({product})"
+        return f"power({x}, {self.operand(exponent)})"
+
+
+SAME = {"detach", "alias", "clone", "_to_copy", "view", "expand", "_unsafe_view", "lift_fresh"}
+FILLED = {"ones_like", "zeros_like", "full_like", "scalar_tensor", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full"}
+LOGICAL: dict[str, Callable[..., str]] = {
+    "gt": "{} > {}".format,
+    "lt": "{} < {}".format,
+    "ge": "{} >= {}".format,
+    "le": "{} <= {}".format,
+    "eq": "{} == {}".format,
+    "ne": "{} != {}".format,
+    "bitwise_not": "not {}".format,
+    "logical_not": "not {}".format,
+    "bitwise_and": "{} and {}".format,
+    "logical_and": "{} and {}".format,
+    "bitwise_or": "{} or {}".format,
+    "logical_or": "{} or {}".format,
+}
+WRITTEN: dict[str, Callable[..., str]] = {
+    "neg": "-{}".format,
+    "abs": "abs({})".format,
+    "add": "{} + {}".format,
+    "sub": "{} - {}".format,
+    "rsub": "{1} - {0}".format,
+    "mul": "{} * {}".format,
+    "div": "{} / {}".format,
+    "reciprocal": "f32(1.0) / {}".format,
+    "addcmul": "{} + {} * {}".format,
+    "lerp": "{0} + {2} * ({1} - {0})".format,
+    "exp": "exp({})".format,
+    "expm1": "expm1({})".format,
+    "log": "log({})".format,
+    "log1p": "log1p({})".format,
+    "sqrt": "sqrt({})".format,
+    "sigmoid": "sigmoid({})".format,
+    "log_sigmoid_forward": "log_sigmoid({})".format,
+    "softplus": "softplus({0})".format,
+    "relu": "f32(0.0) if {0} < f32(0.0) else {0}".format,
+    "clamp_min": "{1} if {0} < {1} else {0}".format,
+    "clamp_max": "{1} if {0} > {1} else {0}".format,
+    "maximum": "{1} if {0} < {1} else {0}".format,
+    "minimum": "{1} if {0} > {1} else {0}".format,
+    "sign": "f32(1.0) if {0} > f32(0.0) else (f32(-1.0) if {0} < f32(0.0) else {0})".format,
+    "sgn": "f32(1.0) if {0} > f32(0.0) else (f32(-1.0) if {0} < f32(0.0) else {0})".format,
+    "sigmoid_backward": "{0} * ({1} * (f32(1.0) - {1}))".format,
+    "softplus_backward": "{0} * sigmoid({1})".format,
+    "log_sigmoid_backward": "{0} * sigmoid(-{1})".format,
+    "threshold_backward": "{0} if {1} > {2} else f32(0.0)".format,
+}

@@ -1,0 +1,66 @@
+"""The loop over independent labels that Numba compiles: cost and gradient in one pass. See :mod:`lossary._labels`.
+
+This module imports Numba: import it where a large batch on a processor comes, and not before.
+"""
+
+import functools
+from typing import Any
+
+from lossary._kernels import f32, fused
+
+CHUNK = 1024  # elements whose cost is summed in float32
+
+
+@functools.lru_cache(maxsize=128)
+def of_labels(curves: Any) -> Any:
+    """The loop for two curves: cost if one, its slopes by the logit and by what belongs to the label, and the same if zero."""
+
+    @fused
+    def run(
+        z: Any, y: Any, weight: Any, pos_weight: Any, of_label: Any, constants: Any, ignored: Any, smoothing: Any,
+        scale: Any, value: Any, each: Any, kept: Any, slope: Any,
+    ) -> None:  # fmt: skip
+        """Of (R, M): the ``value`` and the number ``kept`` of each row (R,) always; the cost of ``each`` and the ``slope`` times
+        ``scale`` where there is an array for it."""
+        columns = z.shape[1]
+        for i in range(z.shape[0]):
+            total, count = 0.0, 0.0
+            for start in range(0, columns, CHUNK):
+                here = slice(start, start + CHUNK)
+                zi, yi = z[i, here], y[i, here]
+                if weight is not None:
+                    wi = weight[i, here]
+                if pos_weight is not None:
+                    vi = pos_weight[i, here]
+                if of_label is not None:
+                    ai = of_label[here]
+                if each is not None:
+                    ei = each[i, here]
+                if slope is not None:
+                    si = slope[i, here]
+                part, counted = f32(0.0), f32(0.0)
+                for j in range(zi.shape[0]):
+                    q = f32(yi[j])
+                    kept_here = q != ignored
+                    # what is ignored may be anything, NaN too; it gets a harmless logit, and counts zero times
+                    x = zi[j] if kept_here else f32(0.0)
+                    once = f32(1.0) if kept_here else f32(0.0)
+                    q = (q if kept_here else f32(0.0)) * (f32(1.0) - smoothing) + f32(0.5) * smoothing
+                    one, to_one, _, zero, to_zero, _ = curves(x, ai[j] if of_label is not None else f32(0.0), constants)
+                    if pos_weight is not None:
+                        one, to_one = one * vi[j], to_one * vi[j]
+                    times = once
+                    if weight is not None:
+                        times = times * wi[j]
+                    cost = (zero + q * (one - zero)) * times
+                    part += cost
+                    counted += once
+                    if each is not None:
+                        ei[j] = cost
+                    if slope is not None:
+                        si[j] = (to_zero + q * (to_one - to_zero)) * (times * scale)
+                total += part
+                count += counted
+            value[i], kept[i] = total, count
+
+    return run
