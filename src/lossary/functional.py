@@ -8,6 +8,7 @@ from lossary._registry import name_of, specs, suggestion
 
 # Functions that belong to an objective without being its loss.
 BESIDE = {
+    "align_gradients": "lossary.losses.distillation.dual_head_kd",
     "black_box_cross_entropy": "lossary.metrics.black_box",
     "naive_bayes_fit": "lossary.losses.classification.naive_bayes",
 }

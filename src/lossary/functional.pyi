@@ -45,6 +45,10 @@ from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
 from lossary.losses.contrastive.groco import groco as groco
 from lossary.losses.contrastive.info_nce import info_nce as info_nce
 from lossary.losses.contrastive.siglip import siglip as siglip
+from lossary.losses.distillation.dual_head_kd import align_gradients as align_gradients
+from lossary.losses.distillation.dual_head_kd import dual_head_kd as dual_head_kd
+from lossary.losses.distillation.knowledge_distillation import knowledge_distillation as knowledge_distillation
+from lossary.losses.distillation.nd import nd as nd
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.metric.circle import circle as circle

@@ -1,10 +1,9 @@
 """Layers and heads: plain :class:`torch.nn.Module`."""
 
 from lossary.nn.code_wise_attention import CodeWiseAttention
+from lossary.nn.dual_head import DualHead
 from lossary.nn.ema_target import EmaTarget
 from lossary.nn.multi_head_projector import MultiHeadProjector
-
-__all__ = ["CodeWiseAttention", "EmaTarget", "MultiHeadProjector"]
 from lossary.nn.nearest_prototype import NearestPrototype
 
-__all__ = ["CodeWiseAttention", "NearestPrototype"]
+__all__ = ["CodeWiseAttention", "DualHead", "EmaTarget", "MultiHeadProjector", "NearestPrototype"]
