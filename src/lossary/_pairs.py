@@ -45,7 +45,7 @@ from torch import Tensor
 from lossary import _blocks
 
 SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a loop over blocks
-BLOCK = 1 << 18  # pairs of a block: what an anchor does with its row stays in a core's second-level cache
+BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
 FEWEST_ANCHORS = 32  # of a block, below which a matrix product is no faster than reading all items
 
 

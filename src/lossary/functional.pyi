@@ -51,11 +51,14 @@ from lossary.losses.distillation.knowledge_distillation import knowledge_distill
 from lossary.losses.distillation.nd import nd as nd
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
+from lossary.losses.metric.batch_hard_triplet import batch_hard_triplet as batch_hard_triplet
 from lossary.losses.metric.circle import circle as circle
 from lossary.losses.metric.contrastive_pairs import contrastive as contrastive
 from lossary.losses.metric.multi_similarity import multi_similarity as multi_similarity
 from lossary.losses.metric.nt_xent import nt_xent as nt_xent
 from lossary.losses.metric.sup_con import sup_con as sup_con
+from lossary.losses.metric.threshold_consistent_margin import threshold_consistent_margin as threshold_consistent_margin
+from lossary.losses.metric.triplet import triplet as triplet
 from lossary.losses.multilabel.anyloss import anyloss as anyloss
 from lossary.losses.multilabel.asymmetric import asymmetric as asymmetric
 from lossary.losses.multilabel.batch_perceptron import batch_perceptron as batch_perceptron

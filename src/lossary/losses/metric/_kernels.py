@@ -5,49 +5,78 @@ The rows lie in the processor's cache, so that several short loops cost less tha
 instructions.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
-from lossary._kernels import elementary, exp, f32, log, loop, sigmoid, softplus
+from lossary._kernels import REORDERED, as_float, as_int, elementary, exp, f32, i32, log, loop, sigmoid, softplus
 
 NOTHING = f32(-np.inf)
+NOTHING_IN_ORDER = i32(-2139095041)
 
 
-# A maximum is vectorised only where the compiler may forget about NaN, which shows in the sums anyway.
-@numba.njit(fastmath={"nnan", "nsz"}, error_model="numpy")
-def largest(x: Any) -> Any:
-    found = f32(-np.inf)
-    for j in range(x.shape[0]):
-        found = max(found, x[j])
-    return found
+def part_of_loop(function: Callable[..., Any]) -> Any:
+    """Compile a loop that others call."""
+    return numba.njit(fastmath=REORDERED, error_model="numpy")(function)
 
 
-@numba.njit(fastmath={"nnan", "nsz", "contract"}, error_model="numpy")
-def largest_logit(x: Any, gamma: Any, margin: Any) -> Any:
-    """Of negatives in the circle loss."""
-    found = f32(-np.inf)
-    for j in range(x.shape[0]):
-        found = max(found, gamma * max(x[j] + margin, f32(0.0)) * (x[j] - margin))
-    return found
+# Two things the compiler does not turn into vector instructions: a maximum of floating-point numbers, for which their bits are as
+# good once negative ones are turned round; and several sums over what a condition selects, which are therefore written as products.
 
 
 @elementary
+def in_order(x: Any) -> Any:
+    """An integer that is the larger the larger x is; NaN is the largest."""
+    bits = as_int(x)
+    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
+
+
+@elementary
+def from_order(key: Any) -> Any:
+    return as_float(i32(key ^ i32(i32(key >> i32(31)) & i32(0x7FFFFFFF))))
+
+
+@part_of_loop
+def largest(x: Any) -> Any:
+    found = NOTHING_IN_ORDER
+    for j in range(x.shape[0]):
+        key = in_order(x[j])
+        found = key if key > found else found
+    return from_order(found)
+
+
+@part_of_loop
+def largest_logit(x: Any, gamma: Any, margin: Any) -> Any:
+    """Of negatives in the circle loss."""
+    found = NOTHING_IN_ORDER
+    for j in range(x.shape[0]):
+        key = in_order(gamma * max(x[j] + margin, f32(0.0)) * (x[j] - margin))
+        found = key if key > found else found
+    return from_order(found)
+
+
+@part_of_loop
 def exponentials(x: Any, scale: Any, shift: Any) -> Any:
     """Replaces x by exp(scale (x - shift)) and returns the sum."""
-    total = f32(0.0)
     for j in range(x.shape[0]):
         x[j] = exp(scale * (x[j] - shift))
+    total = f32(0.0)
     for j in range(x.shape[0]):
         total += x[j]
     return total
 
 
-@elementary
+@part_of_loop
 def multiply(x: Any, factor: Any) -> None:
     for j in range(x.shape[0]):
         x[j] *= factor
+
+
+@elementary
+def one_if(condition: Any) -> Any:
+    return f32(1.0) if condition else f32(0.0)
 
 
 @loop
@@ -193,8 +222,7 @@ def multi_similarity(
         for part in (below, above):
             for j in range(part.shape[0]):
                 x = part[j]
-                e = exp(be * (x - shift))
-                e = e if x > keep_above else f32(0.0)
+                e = exp(be * (x - shift)) * one_if(x > keep_above)
                 negatives += e
                 part[j] = e
         negatives += exp(be * (middle - shift))
@@ -235,10 +263,10 @@ def contrastive(
             for j in range(part.shape[0]):
                 square = f32(2.0) - f32(2.0) * part[j]
                 distance = np.sqrt(max(square, least))
-                active = distance < far
-                value += far - distance if active else f32(0.0)
-                count += f32(1.0) if active else f32(0.0)
-                part[j] = u_negative / distance if active and square > least else f32(0.0)
+                active = one_if(distance < far)
+                value += active * (far - distance)
+                count += active
+                part[j] = active * one_if(square > least) * u_negative / distance
         out[i, 1], out[i, 3] = value, count
 
 
@@ -261,8 +289,102 @@ def threshold_consistent_margin(
         value, count = f32(0.0), f32(0.0)
         for part in (row[:a], row[b:]):
             for j in range(part.shape[0]):
-                hard = part[j] >= low
-                value += part[j] - low if hard else f32(0.0)
-                count += f32(1.0) if hard else f32(0.0)
-                part[j] = u_negative if hard else f32(0.0)
+                hard = one_if(part[j] >= low)
+                value += hard * (part[j] - low)
+                count += hard
+                part[j] = hard * u_negative
         out[i, 1], out[i, 3] = value, count
+
+
+@part_of_loop
+def to_distances(x: Any) -> None:
+    for j in range(x.shape[0]):
+        x[j] = np.sqrt(max(f32(2.0) - f32(2.0) * x[j], f32(np.finfo(np.float32).eps)))
+
+
+@part_of_loop
+def by_similarities(x: Any, distance: Any) -> None:
+    """From the derivative by distances, without one where a distance is as small as rounding."""
+    least = np.sqrt(f32(np.finfo(np.float32).eps))
+    for j in range(x.shape[0]):
+        x[j] = -x[j] * one_if(distance[j] > least) / distance[j]
+
+
+FEW = 16  # thresholds that are tried one by one, by vector instructions
+
+
+@part_of_loop
+def exceeded(d: Any, thresholds: Any, counts: Any, below: Any) -> Any:
+    """The sum of relu(t - d) over all distances and thresholds t.
+
+    Adds to ``counts`` for each distance how many thresholds lie above it, and to ``below`` for each threshold how many distances
+    lie below it.
+    """
+    total = f32(0.0)
+    if thresholds.shape[0] <= FEW:
+        for p in range(thresholds.shape[0]):
+            t, number = thresholds[p], f32(0.0)
+            for j in range(d.shape[0]):
+                more = t - d[j]
+                active = one_if(more > f32(0.0))
+                total += active * more
+                number += active
+                counts[j] += active
+            below[p] += number
+        return total
+    # Sorted thresholds tell by a binary search how many lie above, and their sums what they add up to.
+    order = np.argsort(thresholds)
+    ascending = thresholds[order]
+    p = thresholds.shape[0]
+    sums, hits = np.zeros(p + 1, np.float32), np.zeros(p + 1, np.int64)
+    for k in range(p - 1, -1, -1):
+        sums[k] = sums[k + 1] + ascending[k]
+    for j in range(d.shape[0]):
+        low, high = 0, p  # of the thresholds before low none lies above
+        while low < high:
+            middle = (low + high) >> 1
+            above = ascending[middle] > d[j]
+            high = middle if above else high
+            low = low if above else middle + 1
+        hits[low] += 1
+        counts[j] += f32(p - low)
+        total += sums[low] - f32(p - low) * d[j]
+    seen = 0
+    for k in range(p):
+        seen += hits[k]
+        below[order[k]] += f32(seen)
+    return total
+
+
+@loop
+def triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, margin: Any) -> None:
+    counts = np.empty(s.shape[1], np.float32)
+    for i in range(s.shape[0]):
+        row, a, b, me = s[i], first[i], last[i], own[i]
+        others = b - a - (me >= 0)
+        if others == 0:
+            out[i, 0], out[i, 1] = f32(0.0), f32(0.0)
+            if upstream.shape[0]:
+                row[:] = f32(0.0)
+            continue
+        to_distances(row)
+        thresholds, below, k = np.empty(others, np.float32), np.zeros(others, np.float32), 0
+        for j in range(a, b):
+            if j != me:
+                thresholds[k] = row[j] + f32(margin)
+                k += 1
+        counts[:] = f32(0.0)
+        value = exceeded(row[:a], thresholds, counts[:a], below) + exceeded(row[b:], thresholds, counts[b:], below)
+        active = f32(0.0)
+        for k in range(others):
+            active += below[k]
+        out[i, 0], out[i, 1] = value, active
+        if upstream.shape[0]:
+            multiply(counts, -upstream[i, 0])
+            k = 0
+            for j in range(a, b):
+                if j != me:
+                    counts[j] = upstream[i, 0] * below[k]
+                    k += 1
+            by_similarities(counts, row)
+            row[:] = counts

@@ -1,0 +1,58 @@
+"""What is true of the triplet loss alone; the conformance suite does the rest."""
+
+import pytest
+import torch
+from tests.losses.metric.common import batch, hold_against_loops, negatives, positives
+from torch import Tensor
+
+from lossary import _pairs
+from lossary.losses.metric.triplet import triplet
+
+
+def triplets(s: list[list[Tensor]], labels: list[int], i: int) -> list[Tensor]:
+    def d(j: int) -> Tensor:
+        return (2 - 2 * s[i][j]).clamp_min(2.3e-16).sqrt()
+
+    return [d(p) - d(n) + 0.3 for p in positives(labels, i) for n in negatives(labels, i) if d(p) - d(n) + 0.3 > 0]
+
+
+def total(s: list[list[Tensor]], labels: list[int]) -> Tensor:
+    found = [triplets(s, labels, i) for i in range(len(labels))]
+    return torch.stack([torch.stack(each).sum() if each else s[i][i] * 0 for i, each in enumerate(found)])
+
+
+def mean(s: list[list[Tensor]], labels: list[int]) -> Tensor:
+    return total(s, labels).sum() / sum(len(triplets(s, labels, i)) for i in range(len(labels)))
+
+
+def test_matches_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3, reduction="none"), total)
+    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3), mean)
+
+
+def test_many_positives_take_another_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(150, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(150) % 2
+    exact = x.double().requires_grad_()
+    expected = triplet(exact, labels, margin=0.3, reduction="none")
+    monkeypatch.setattr(_pairs, "SMALL", 0)
+    leaf = x.clone().requires_grad_()
+    found = triplet(leaf, labels, margin=0.3, reduction="none")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-3)
+    (gradient,), (true,) = torch.autograd.grad(found.sum(), leaf), torch.autograd.grad(expected.sum(), exact)
+    torch.testing.assert_close(gradient.double(), true, rtol=1e-4, atol=1e-4 * float(true.abs().max()))
+
+
+def test_separated_classes_cost_nothing() -> None:
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.01]], requires_grad=True)
+    loss = triplet(x, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert x.grad is not None
+    assert float(loss.detach()) == 0
+    assert x.grad.abs().sum() == 0
+
+
+def test_never_less_than_without_a_margin() -> None:
+    x, labels = batch()
+    values = [float(triplet(x, labels, margin=margin, reduction="sum")) for margin in (0.0, 0.1, 0.5, 2.0)]
+    assert values == sorted(values)
