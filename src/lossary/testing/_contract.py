@@ -138,7 +138,8 @@ def _dtype_kept(subject: Subject, dtype: torch.dtype, kind: str) -> None:
 def link_tells_the_truth(subject: Subject) -> str:
     """The link keeps the shape; probabilities lie in [0, 1], and over classes sum to one; it does what the spec says.
 
-    Its argument is what the model puts out: logits, embeddings (whose link is the value itself), scores of a list, a student's
+    Its argument is what the model puts out: logits, embeddings (whose link is the value itself, or its direction where only cosines
+    count), scores of a list, a student's
     logits.
     """
     loss = subject.make()
@@ -158,13 +159,21 @@ def link_tells_the_truth(subject: Subject) -> str:
                 problem = _not_probabilities(subject, prediction, 1e-9 if dtype == torch.float64 else 4e-3)
                 if spec.link == "probabilities" and problem:
                     raise Failed(f"declared probabilities, but {problem}")
-                if spec.link == "value" and not torch.equal(prediction, output):
+                if spec.link == "value" and not (torch.equal(prediction, output) or _directions(subject, prediction, output)):
                     raise Failed("declared to be the value itself, but the link changes it")
                 if spec.link == "scores" and not problem and scale == 2.0 and dtype == torch.float64 and not space:
                     raise Failed("declared scores, but they are probabilities: say so, and log-loss can be computed")
     output = subject.batch(6, loss=loss).output
     agree("link of one sample alone", link(output[:1]), link(output)[:1])
     return f"{spec.link}"
+
+
+def _directions(subject: Subject, prediction: Tensor, output: Tensor) -> bool:
+    """Whether embeddings are linked to themselves at length one."""
+    if subject.family not in ("metric", "contrastive"):
+        return False
+    wide = output.double()
+    return bool(torch.isclose(prediction.double(), wide / wide.norm(dim=-1, keepdim=True), rtol=4e-3, atol=1e-3).all())
 
 
 def _not_probabilities(subject: Subject, prediction: Tensor, tolerance: float) -> str | None:

@@ -31,6 +31,7 @@ class Inputs(ABC):
     by_class: ClassVar[bool] = False  # whether ``weight`` has one number for each class
     kinds: ClassVar[tuple[str, ...]] = ("hard",)
     simplex: ClassVar[int | None] = None  # the dimension over which predicted probabilities sum to one
+    costly: ClassVar[bool] = False  # whether a batch of a few samples costs a multiple of what its samples cost
     few: ClassVar[int] = 3  # how many samples make a batch in which something happens
 
     @property

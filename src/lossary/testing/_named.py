@@ -90,6 +90,7 @@ class Named(Inputs):
     optional: tuple[str, ...] = ()
     heads: int | None = None
     takes_space: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
     few: ClassVar[int] = 6
     usual: ClassVar[tuple[str, ...]]  # what the first arguments are where their names say nothing
     makers: ClassVar[Mapping[str, Maker]]
@@ -288,6 +289,7 @@ class Ranking(Named):
     """Lists of items: what they score, and how relevant they are."""
 
     family = "ranking"
+    few = 3
     usual = ("scores", "relevance")
     makers: ClassVar[Mapping[str, Maker]] = {
         "scores": lambda draw: draw.normal(ITEMS),
