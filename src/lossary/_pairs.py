@@ -36,7 +36,6 @@ it, with the items in the order of their labels, so that the positives of an anc
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +46,19 @@ from lossary import _blocks
 SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a loop over blocks
 BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
 FEWEST_ANCHORS = 32  # of a block, below which a matrix product is no faster than reading all items
+
+
+class _Once:
+    """A property that is computed once. The standard library's takes a lock, before which ``torch.compile`` gives up."""
+
+    def __init__(self, make: Callable[[Any], Tensor]):
+        self.make, self.name, self.__doc__ = make, make.__name__, make.__doc__
+
+    def __get__(self, pairs: Any, owner: type) -> Tensor:
+        found = self.make(pairs)
+        if not torch.compiler.is_compiling():
+            pairs.__dict__[self.name] = found  # which is found there before this is asked again
+        return found
 
 
 @dataclass(frozen=True)
@@ -61,26 +73,26 @@ class Pairs:
     item_sides: tuple[Tensor, ...] = ()
     shape: tuple[int, int] = field(default=(0, 0))
 
-    @cached_property
+    @_Once
     def itself(self) -> Tensor:
         """(B, M): whether the item is the anchor's own."""
         if self.own is None:
             return torch.zeros(self.shape, dtype=torch.bool, device=self.anchors.device)
         return self.own[:, None] == torch.arange(self.shape[1], device=self.own.device)
 
-    @cached_property
+    @_Once
     def same(self) -> Tensor:
         """(B, M): whether both have one label; the anchor's own item included."""
         if self.anchor_labels is None or self.item_labels is None:
             return self.itself
         return self.anchor_labels[:, None] == self.item_labels
 
-    @cached_property
+    @_Once
     def positive(self) -> Tensor:
         """(B, M): one label, and not the anchor's own item."""
         return self.same if self.own is None else self.same.scatter(1, self.own[:, None], False)
 
-    @cached_property
+    @_Once
     def negative(self) -> Tensor:
         """(B, M): different labels; without labels, all items but the anchor's own."""
         return ~self.same

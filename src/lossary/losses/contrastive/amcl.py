@@ -35,7 +35,7 @@ def amcl(
 ) -> Tensor:
     """The pure function behind :class:`AMCLLoss`: the weights are those of the two layers of phi, which is the identity if the
     first one is None."""
-    _check(a, b, first_weight, min_temperature, max_temperature)
+    _check(a, b, first_weight)
     views = unit(widen(torch.cat([a, b])))
     views = views.unsqueeze(1) if a.ndim == 2 else views
     n, width = a.shape[0], a.shape[-1]
@@ -65,7 +65,7 @@ def amcl(
     return reduce(per_anchor.sum() / 2, n, reduction)
 
 
-def _check(a: Tensor, b: Tensor, first_weight: Tensor | None, low: float, high: float) -> None:
+def _check(a: Tensor, b: Tensor, first_weight: Tensor | None) -> None:
     check_floating("amcl", "a", a)
     check_floating("amcl", "b", b)
     if a.ndim not in (2, 3):
@@ -74,8 +74,6 @@ def _check(a: Tensor, b: Tensor, first_weight: Tensor | None, low: float, high: 
     if first_weight is not None and a.shape[-1] != first_weight.shape[1]:
         shape = f"(N, heads, {first_weight.shape[1]}) or (N, {first_weight.shape[1]})"
         raise InvalidValueError(f"amcl: a must have shape {shape}, got {shape_text(tuple(a.shape))}")
-    if not low < high:
-        raise InvalidValueError(f"amcl: max_temperature must be above min_temperature={low}, got {high}")
 
 
 @objective(
@@ -108,7 +106,7 @@ class AMCLLoss(Objective):
         embedding_dim: the size D of a head's projection.
         num_heads: how many heads there are.
         beta: the weight of the regularisation of the temperatures; the authors' programs have 0.01 and 0.1.
-        min_temperature, max_temperature: the range of the temperatures.
+        min_temperature, max_temperature: the range of the temperatures; the first is that of the most similar pairs.
         top_k: how many of the nearest negatives count, on average; the paper's equation has 1, the authors' program 100. More than
             there are is all of them.
         phi: ``"mlp"``, two layers of width D, or ``"identity"``, which has no weights.

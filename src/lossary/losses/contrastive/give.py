@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_integers, check_shape
 from lossary._domains import NonNegative, Positive, Real, SetReduction, formula
-from lossary._objective import Objective
+from lossary._objective import Objective, widen
 from lossary._registry import SpecialCase, objective
 from lossary.losses.contrastive._common import check_pair, direction
 from lossary.losses.contrastive.give_oid import give_oid
@@ -30,6 +30,7 @@ def give(
     check_pair("give", image, text, "image", "text")
     check_integers("give", "object_id", object_id)
     check_shape("give", "object_id", object_id, (image.shape[0],))
+    image, text = widen(image), widen(text)  # once, so that the gradients of the parts are added up in float32
     loss = give_oitc(image, text, object_id, temperature=temperature, reduction=reduction)
     if oiic_weight > 0:
         loss = loss + oiic_weight * give_oiic(image, object_id, temperature=temperature, reduction=reduction)

@@ -39,7 +39,7 @@ def give_oid(image: Tensor, object_id: Tensor, scale: Tensor, bias: Tensor, *, r
     distributed="inexact",
 )
 class GiveOIDLoss(Objective):
-    r"""Object-focused image discrimination (OID): for each pair of images, do both show one object?
+    r"""Object-focused image discrimination (OID): tells for each pair of images whether both show one object.
 
     .. math::
         L = \frac{2}{N (N - 1)} \sum_{i < j} -\log \sigma(\pm u_{ij}), \qquad u_{ij} = s \cos(v_i, v_j) + b

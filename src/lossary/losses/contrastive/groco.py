@@ -85,6 +85,7 @@ def _mass_in(ranks: Tensor, values: Tensor, steepness: float) -> Tensor:
     spatial=False,
     link="scores",
     distributed="inexact",
+    exact_gradient_with={"stop_gradient": False},
     tune={"steepness": (1.0, 30.0)},
 )
 class GroCoLoss(TwoViews):
