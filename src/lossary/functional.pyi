@@ -67,6 +67,7 @@ from lossary.losses.multilabel.ensloss import ensloss as ensloss
 from lossary.losses.multilabel.ldam_multilabel import ldam_multilabel as ldam_multilabel
 from lossary.losses.multilabel.normalized_logistic import normalized_logistic as normalized_logistic
 from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
+from lossary.losses.multilabel.proto_ecgnet import proto_ecgnet as proto_ecgnet
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal
 from lossary.losses.ranking.approx_ndcg import approx_ndcg as approx_ndcg
 from lossary.losses.ranking.lambda_loss import lambda_loss as lambda_loss

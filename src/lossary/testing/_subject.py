@@ -125,7 +125,10 @@ class Subject:
         return value[0] if isinstance(value, tuple) else value  # a function that remembers returns its memory as well
 
     def takes(self, keyword: str) -> bool:
-        return next(iter(self.named({keyword: None}))) in self.keywords
+        """Whether it has this parameter. A ``weight`` that is one number is the weight of a term, and another thing."""
+        name = next(iter(self.named({keyword: None})))
+        numbers = () if self.spec is None else tuple(p.name for p in self.spec.parameters if p.domain is not None)
+        return name in self.keywords and not (keyword in ("weight", "pos_weight") and name in numbers)
 
     def need(self, *keywords: str) -> None:
         """Leave the check where the loss lacks one of these parameters."""

@@ -8,4 +8,5 @@ from lossary.losses.multilabel.ensloss import EnsLoss as EnsLoss
 from lossary.losses.multilabel.ldam_multilabel import LdamMultilabelLoss as LdamMultilabelLoss
 from lossary.losses.multilabel.normalized_logistic import NormalizedLogisticLoss as NormalizedLogisticLoss
 from lossary.losses.multilabel.poly_focal import PolyFocalLoss as PolyFocalLoss
+from lossary.losses.multilabel.proto_ecgnet import ProtoECGNetLoss as ProtoECGNetLoss
 from lossary.losses.multilabel.sigmoid_focal import SigmoidFocalLoss as SigmoidFocalLoss
