@@ -278,6 +278,10 @@ def _whole(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor 
     """The numbers, or their sums, with plain operations on the whole matrix."""
     items = anchors if items is None else items
     parameters, fixed = plan.split(tensors)
+    if items.shape[0] == 0:  # one item that nobody meets, since nothing is the largest of none
+        of_anchors = {0, 2, *range(3, 3 + plan.anchor_sides)}
+        items = items.new_zeros(1, items.shape[1])
+        fixed = [x if x is None or n in of_anchors else x.new_zeros(1, *x.shape[1:]) for n, x in enumerate(fixed)]
     pairs = plan.pairs(slice(None), anchors.shape[0], items.shape[0], fixed)
     numbers = plan.row(anchors @ items.T, pairs, *parameters)
     if not plan.summed:

@@ -12,7 +12,7 @@ from lossary.errors import InvalidValueError
 
 
 class MetricObjective(Objective):
-    """Embeddings (N, D) and labels (N,); the link gives the embeddings as they are compared, rows of length one."""
+    """Embeddings (N, D) and labels (N,); what they predict is the embeddings themselves, compared by their cosines."""
 
     consumes = "embedding"
 
@@ -20,8 +20,7 @@ class MetricObjective(Objective):
         return self.function(embedding, labels, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:
-        check_floating(self.name, "embedding", output)
-        return unit(widen(output)).to(output.dtype)
+        return output
 
 
 def check_embedding_and_labels(owner: str, embedding: Tensor, labels: Tensor) -> None:

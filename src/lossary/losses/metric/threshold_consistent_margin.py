@@ -20,10 +20,10 @@ def threshold_consistent_margin(
     negative_margin: Real = 0.5,
     positive_weight: NonNegative = 1.0,
     negative_weight: NonNegative = 1.0,
-    base: Callable[[Tensor, Tensor], Tensor] | None = None,
+    base: str | nn.Module | None = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
-    """The pure function behind :class:`ThresholdConsistentMarginLoss`, with the same parameters; ``base`` is called as it is."""
+    """The pure function behind :class:`ThresholdConsistentMarginLoss`, with the same parameters."""
     check_embedding_and_labels("threshold_consistent_margin", embedding, labels)
 
     def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
@@ -36,7 +36,8 @@ def threshold_consistent_margin(
     below, above, low_count, high_count = over_rows(**cosines(row, kernel, embedding, labels))
     sides = [(positive_weight * below.sum(), low_count), (negative_weight * above.sum(), high_count)]
     found = mean_of_sides(sides, reduction)
-    return found if base is None else found + base(embedding, labels)
+    added = _as_module("threshold_consistent_margin", base)
+    return found if added is None else found + added(embedding, labels)
 
 
 def _as_module(owner: str, base: object) -> nn.Module | None:
