@@ -99,3 +99,41 @@ def by_bags(prediction: Tensor, target: Tensor, bag: Tensor) -> Tensor:
     total = torch.zeros_like(target).index_add(0, bag, prediction.to(target.dtype))
     size = torch.zeros_like(target).index_add(0, bag, torch.ones_like(target)[bag])
     return ((total - size * target) / size.clamp_min(1)).square().sum()
+
+
+class ByPairs(nn.Module):
+    """As libraries of metric learning have them: embeddings, labels, and things that are rarely given."""
+
+    def __init__(self, margin: float = 0.5) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor, indices_tuple: object = None) -> Tensor:
+        direction = nn.functional.normalize(embeddings, dim=1)
+        cosine = (direction.unsqueeze(1) * direction.unsqueeze(0)).sum(2)
+        same = labels.unsqueeze(1) == labels.unsqueeze(0)
+        cost = torch.where(same, 1 - cosine, (cosine - self.margin).clamp_min(0))
+        return (cost * ~torch.eye(len(labels), dtype=torch.bool)).sum() / max(len(labels), 1)
+
+
+class ByViews(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        score = (a.unsqueeze(1) * b.unsqueeze(0)).sum(2)
+        return nn.functional.cross_entropy(score, torch.arange(len(a))) if len(a) else score.sum()
+
+
+def by_lists(scores: Tensor, relevance: Tensor, mask: Tensor | None = None) -> Tensor:
+    real = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
+    log_p = scores.masked_fill(~real, -1e30).log_softmax(1)
+    return -(torch.where(real, relevance, 0.0) * log_p).sum() / max(len(scores), 1)
+
+
+def by_teacher(student: Tensor, teacher: Tensor) -> Tensor:
+    each = -(teacher.detach().softmax(1) * student.log_softmax(1)).sum(1)
+    return each.sum() / max(len(each), 1)
+
+
+def of_a_set(x: Tensor, y: Tensor) -> Tensor:
+    """Nothing in its names or behaviour says that it is one of sets."""
+    each = -x.log_softmax(2).mean(1).gather(1, y)
+    return each.sum() / max(y.numel(), 1)

@@ -45,10 +45,35 @@ def test_an_honest_loss_passes_everything_that_applies() -> None:
         (foreign_losses.Centres, "classification"),
         (foreign_losses.by_rows, "label_ranking"),
         (foreign_losses.by_bags, "bags"),
+        (foreign_losses.ByPairs, "metric"),
+        (lambda x, y: foreign_losses.ByPairs()(x, y), "metric"),
+        (foreign_losses.ByViews, "contrastive"),
+        (foreign_losses.by_lists, "ranking"),
+        (foreign_losses.by_teacher, "distillation"),
     ],
 )
 def test_the_family_is_told_from_behaviour(loss: object, family: str) -> None:
     assert subject_of(loss).family == family
+
+
+def test_a_family_that_cannot_be_told_is_named() -> None:
+    with pytest.raises(LossaryError, match="--family"):
+        subject_of(foreign_losses.of_a_set)
+    checks = ["permutation_of_the_batch", "permutation_within_samples", "gradcheck_float64", "empty_batch", "useful_gradient"]
+    assert check_objective(foreign_losses.of_a_set, family="sets", only=checks).counts["passed"] == 4
+
+
+def test_losses_of_pairs_views_lists_and_teachers_are_checked_as_such() -> None:
+    checks = ["permutation_of_the_batch", "gradcheck_float64", "empty_batch", "single_class_batch", "leaves_no_trace"]
+    for loss in (foreign_losses.ByPairs, foreign_losses.ByViews, foreign_losses.by_lists, foreign_losses.by_teacher):
+        card = check_objective(loss, only=checks)
+        assert card.counts["passed"] == 5, card
+    card = check_objective(foreign_losses.by_lists, only=["ignored_is_absent", "permutation_within_samples", "side_inputs"])
+    assert [result.status for result in card.results] == ["passed", "passed", "failed"]
+    card = check_objective(foreign_losses.by_teacher, only=["constants_get_no_gradient", "accumulation_over_micro_batches"])
+    assert card.counts["passed"] == 2
+    apart = ["accumulation_over_micro_batches", "duplicated_batch", "distributed_data_parallel"]
+    assert check_objective(foreign_losses.ByPairs, only=apart).counts["not applicable"] == 3
 
 
 @pytest.mark.parametrize("name", [name for name, spec in sorted(specs().items()) if spec.family in TOLD_BY_BEHAVIOUR])

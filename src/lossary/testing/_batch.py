@@ -81,7 +81,8 @@ class Batch:
 def inputs_of(loss: object) -> dict[str, inspect.Parameter]:
     """The arguments of a loss that can be given by position or by name."""
     try:
-        found = inspect.signature(getattr(loss, "forward", loss)).parameters  # type: ignore[arg-type]
+        called: object = getattr(loss, "called_as", None) or getattr(loss, "forward", loss)
+        found = inspect.signature(called).parameters  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossary._domains import Interval
 from lossary._registry import FAMILIES, Spec, spec, specs, suggestion
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing._batch import inputs_of
@@ -34,6 +35,7 @@ class FunctionLoss(nn.Module):
     def __init__(self, function: Callable[..., Tensor], parameters: Mapping[str, object]):
         super().__init__()
         self.function, self.parameters_given = function, dict(parameters)
+        self.called_as = function  # whose signature says what it takes
         needed = [name for name, p in keywords_of(function).items() if p.default is p.empty]
         self.requires = tuple(name for name in needed[2:] if name not in parameters)
 
@@ -131,7 +133,7 @@ def _registered(found: Spec, family: str | None, given: Mapping[str, object]) ->
             raise InvalidTypeError(
                 f"{found.name}: there is no parameter {key!r}; it takes {', '.join(allowed)}{suggestion(key, allowed)}"
             )
-    _not_varied(found.name, given, {p.name for p in found.parameters if not p.required})
+    _not_varied(found.name, given, {p.name for p in found.parameters if not p.required and not isinstance(p.domain, Interval)})
     defaults = {name: value for name, value in found.defaults.items() if name == "num_heads"}
     inputs, required = _inputs(found.family, {**defaults, **given}, (p.name for p in found.parameters if p.required), found.cls)
     subject = Subject(
