@@ -271,6 +271,8 @@ def _fits(loss: nn.Module, inputs: Inputs) -> bool:
         return False
     if inputs.family in ("metric", "classification"):
         return _names_its_classes(loss, inputs) == (inputs.family == "metric")
+    if inputs.embedding is not None:
+        return inputs.family == "multilabel"  # the one other family with weights of its own
     by_label = inputs.family in ("label_ranking", "multilabel", "regression")
     if by_label and _ranks(loss, inputs) != (inputs.family == "label_ranking"):
         return False
