@@ -62,6 +62,10 @@ class Ring:
         self.count, self.total, self.start = items.shape[0], sum(self.counts), sum(self.counts[: self.rank])
         self.starts = [sum(self.counts[:rank]) for rank in range(self.size)]
 
+    def reduced(self, sums: Tensor, reduction: str) -> Tensor:
+        """What this process's sum counts in a ``"mean"`` or ``"sum"`` of which the mean over processes is taken."""
+        return sums / self.divisor if reduction == "mean" else sums * self.size
+
     @property
     def divisor(self) -> float:
         """What the sum over this process's samples is divided by for a mean: their number over all processes, over the processes.
@@ -142,6 +146,7 @@ class AllItems(NamedTuple):
     items: Tensor
     start: int
     divisor: float
+    processes: int
 
 
 def all_items(owner: str, items: Tensor, group: Group = None) -> AllItems:
@@ -151,13 +156,13 @@ def all_items(owner: str, items: Tensor, group: Group = None) -> AllItems:
     has its own, is their sum over ``divisor``.
 
     >>> gathered = all_items("mine", torch.tensor([[1.0], [2.0]]))
-    >>> gathered.items.tolist(), gathered.start, gathered.divisor
-    ([[1.0], [2.0]], 0, 2.0)
+    >>> gathered.items.tolist(), gathered.start, gathered.divisor, gathered.processes
+    ([[1.0], [2.0]], 0, 2.0, 1)
     """
     check_tensor(owner, "items", items)
     ring = Ring(owner, items, group)
     gathered: Tensor = items if ring.size == 1 else _Gather.apply(items, ring)  # type: ignore[no-untyped-call]
-    return AllItems(gathered, ring.start, ring.divisor)
+    return AllItems(gathered, ring.start, ring.divisor, ring.size)
 
 
 class _Gather(torch.autograd.Function):

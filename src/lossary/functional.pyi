@@ -43,8 +43,13 @@ from lossary.losses.contrastive.give_oid import give_oid as give_oid
 from lossary.losses.contrastive.give_oiic import give_oiic as give_oiic
 from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
 from lossary.losses.contrastive.groco import groco as groco
+from lossary.losses.contrastive.hard_contrastive import hard_contrastive as hard_contrastive
 from lossary.losses.contrastive.info_nce import info_nce as info_nce
 from lossary.losses.contrastive.siglip import siglip as siglip
+from lossary.losses.contrastive.simple_contrastive import simple_contrastive as simple_contrastive
+from lossary.losses.contrastive.univitar import univitar as univitar
+from lossary.losses.contrastive.video_colbert import mean_max_sim as mean_max_sim
+from lossary.losses.contrastive.video_colbert import video_colbert as video_colbert
 from lossary.losses.distillation.dual_head_kd import align_gradients as align_gradients
 from lossary.losses.distillation.dual_head_kd import dual_head_kd as dual_head_kd
 from lossary.losses.distillation.knowledge_distillation import knowledge_distillation as knowledge_distillation

@@ -128,7 +128,7 @@ def _reduced(subject: Subject, setting: dict[str, Any], kind: str, space: tuple[
     mean = call(subject.make(reduction="mean", **setting), batch)
     divisor = subject.inputs.divisor(batch, setting.get("weight", subject.given.get("weight")))
     if divisor is None:  # the number of items that count, which is the objective's own affair
-        most = max(value.numel() for name, value in batch.tensors.items() if value.ndim <= 2)
+        most = max((value.numel() for value in batch.tensors.values() if value.ndim <= 2), default=len(batch.output))
         ratio = float(each.detach().sum() / mean.detach()) if bool(mean) else 1.0
         divisor = torch.tensor(float(min(max(round(ratio), 1), most)), dtype=torch.float64)
     agree(f"mean ({said})", mean, each.sum() / divisor)

@@ -10,5 +10,9 @@ from lossary.losses.contrastive.give_oid import GiveOIDLoss as GiveOIDLoss
 from lossary.losses.contrastive.give_oiic import GiveOIICLoss as GiveOIICLoss
 from lossary.losses.contrastive.give_oitc import GiveOITCLoss as GiveOITCLoss
 from lossary.losses.contrastive.groco import GroCoLoss as GroCoLoss
+from lossary.losses.contrastive.hard_contrastive import HardContrastiveLoss as HardContrastiveLoss
 from lossary.losses.contrastive.info_nce import InfoNCELoss as InfoNCELoss
 from lossary.losses.contrastive.siglip import SigLIPLoss as SigLIPLoss
+from lossary.losses.contrastive.simple_contrastive import SimpleContrastiveLoss as SimpleContrastiveLoss
+from lossary.losses.contrastive.univitar import UniViTARLoss as UniViTARLoss
+from lossary.losses.contrastive.video_colbert import VideoColBERTLoss as VideoColBERTLoss

@@ -20,8 +20,8 @@ from lossary.errors import InvalidValueError
 from lossary.losses.contrastive._common import check_pair
 
 SMALL = 1 << 16  # scores up to which the whole matrix takes less time than a loop over tiles
-ROWS, COLUMNS = 256, 1024  # of a tile: large enough for matrix products, small enough for a core's cache
-WHOLE_ROWS = 1 << 19  # scores of a tile with all items
+ROWS, COLUMNS = 512, 1024  # of a tile: large enough for matrix products, small enough for a core's cache
+WHOLE_ROWS = 1 << 21  # scores of a tile with all items
 ACCELERATOR = 1 << 12  # rows and columns of a tile where starting an operation costs more than a cache saves
 
 
@@ -57,10 +57,8 @@ class Scores(NamedTuple):
         return self._replace(a=self.a.detach(), b=self.b.detach(), log_scale=self.log_scale.detach(), bias=bias)
 
     def reduced(self, found: Tensor, reduction: str) -> Tensor:
-        """The loss of each row as it is, or their sum as a part of what all processes find together, whose mean counts."""
-        if reduction == "none":
-            return found
-        return found / self.ring.divisor if reduction == "mean" else found * self.ring.size
+        """The loss of each row as it is, or their sum as a part of what all processes find together."""
+        return found if reduction == "none" else self.ring.reduced(found, reduction)
 
     @property
     def plain(self) -> bool:
@@ -134,10 +132,10 @@ class _Slopes:
 
 def sigmoid_contrast(scores: Scores, *, summed: bool) -> Tensor:
     """For each row, -log sigmoid(z) of its positive and -log sigmoid(-z) of every other item, added up; or the sum over rows."""
-    if scores.plain:
-        rows = _sigmoid_rows(scores.matrix())
-        return rows.sum() if summed else rows
     with torch.autocast(scores.a.device.type, enabled=False):
+        if scores.plain:
+            rows = _sigmoid_rows(scores.matrix())
+            return rows.sum() if summed else rows
         found: Tensor = _Sigmoid.apply(*scores[:4], scores, summed, scores.differentiable)  # type: ignore[no-untyped-call]
     return found
 
@@ -187,10 +185,9 @@ def _sigmoid_sweep(scores: Scores, upstream: Tensor | None, with_slopes: bool) -
             positive = None if tile.diagonal is None else _positives(tile)
             if positive is not None:
                 positive.neg_()
-            value[tile.rows] += softplus(tile.z, threshold=40).sum(1)
+            _sum_softplus(tile.z, value[tile.rows], slope=slopes is not None)
             if slopes is None:
                 continue
-            tile.z.sigmoid_()
             if positive is not None:
                 positive.neg_()
             if upstream is not None:
@@ -240,10 +237,10 @@ def _second_order(ctx: Any, of_scores: Any, *upstream: Tensor | None) -> list[Te
 
 def softmax_contrast(scores: Scores, *, both: bool, summed: bool) -> tuple[Tensor, ...]:
     """For each row, -log of its positive's softmax over all items; with ``both`` for each item too, over all rows; or the sums."""
-    if scores.plain:
-        found = _softmax_both(scores.matrix()) if both else (_softmax_rows(scores.matrix()),)
-        return tuple(x.sum() for x in found) if summed else found
     with torch.autocast(scores.a.device.type, enabled=False):
+        if scores.plain:
+            found = _softmax_both(scores.matrix()) if both else (_softmax_rows(scores.matrix()),)
+            return tuple(x.sum() for x in found) if summed else found
         out = _Softmax.apply(*scores[:3], scores, both, summed, scores.differentiable)  # type: ignore[no-untyped-call]
     return tuple(out) if both else (out,)
 
@@ -292,7 +289,7 @@ class _Softmax(torch.autograd.Function):
             found = [x.mul_(upstream[0]) if upstream[0] is not None else x.zero_() for x in found]
         else:
             n = ctx.scores.a.shape[0]
-            each = [ctx.scores.a.new_zeros(n) if x is None else x.expand(n) for x in upstream]
+            each = [ctx.scores.a.new_zeros(n) if x is None else x.expand(n).contiguous() for x in upstream]
             found = _softmax_gradient(ctx.scores, ctx.positive, ctx.ahead, each).finished()
         return (*_wanted(ctx, found)[:3], None, None, None, None)
 
@@ -303,8 +300,8 @@ def _whole_row_sweep(scores: Scores, positive: Tensor) -> tuple[Tensor, _Slopes]
     for tile, x in _tiles(scores, scores.b, own=True, whole_rows=True):
         diagonal = _positives(tile).fill_(-torch.inf)
         largest = tile.z.amax(1)
-        sums = tile.z.sub_(largest.unsqueeze(1)).exp_().sum(1)
-        ahead = sums.log_().add_(largest).sub_(positive[tile.rows])
+        sums = _exponentials(tile.z, largest)
+        ahead = sums.log().add_(largest).sub_(positive[tile.rows])
         value[tile.rows] = softplus(ahead, threshold=40)
         log_sums = value[tile.rows] + positive[tile.rows]
         tile.z.mul_(largest.sub_(log_sums).exp_().unsqueeze(1))
@@ -328,15 +325,6 @@ def _log_sums_of_negatives(scores: Scores, both: bool) -> list[Tensor]:
     return [sums.log() + largest for largest, sums in ((rows, own) if both else (rows,))]
 
 
-def _merge(z: Tensor, dim: int, state: tuple[Tensor, ...], where: slice) -> None:
-    """Take a tile into the running largest and sum of its rows (dim 1) or columns (dim 0)."""
-    largest, sums = state[0][where], state[1][where]
-    new = torch.maximum(largest, z.amax(dim)).clamp_min_(torch.finfo(z.dtype).min)  # of a positive alone it would be -inf
-    part = (z - new.unsqueeze(dim)).exp_().sum(dim)
-    sums.mul_((largest - new).exp_()).add_(part)
-    largest.copy_(new)
-
-
 def _softmax_gradient(scores: Scores, positive: Tensor, ahead: list[Tensor], upstream: list[Tensor]) -> _Slopes:
     """The gradient, from how far the negatives' log-sum-exps are ahead of the positives, for rows and items."""
     slopes = _Slopes(scores)
@@ -345,15 +333,74 @@ def _softmax_gradient(scores: Scores, positive: Tensor, ahead: list[Tensor], ups
     beside = (log_sums[1], upstream[1].contiguous()) if len(ahead) == 2 else ()
     for rank, (items, *of_items), (by_items,) in scores.ring.tour((scores.b, *beside), (slopes.by_b,)):
         for tile, x in _tiles(scores, items, rank == scores.ring.rank):
-            by_rows = (tile.z - log_sums[0][tile.rows, None]).exp_().mul_(upstream[0][tile.rows, None])
-            if of_items:
-                log_sum, flow = (each[tile.columns] for each in of_items)
-                tile.z.sub_(log_sum).exp_().mul_(flow).add_(by_rows)
-            else:
-                tile.z.copy_(by_rows)
+            columns = [each[tile.columns] for each in of_items]
+            _weigh(tile.z, log_sums[0][tile.rows], upstream[0][tile.rows], *columns)
             if tile.diagonal is not None:
                 first = tile.rows.start + max(0, -tile.diagonal)
                 diagonal = _positives(tile)
                 diagonal.copy_(to_positive[first : first + len(diagonal)])
             slopes.add(tile, x, items, by_items)
     return slopes
+
+
+# What is done with the scores of a tile: in compiled loops, or in plain operations for other dtypes and devices.
+
+
+def _compiled(z: Tensor) -> bool:
+    return z.device.type == "cpu" and z.dtype == torch.float32
+
+
+def _sum_softplus(z: Tensor, sums: Tensor, slope: bool) -> None:
+    """Add the softplus of each row to its sum; with ``slope`` the scores become their sigmoids."""
+    if _compiled(z):
+        from lossary.losses.contrastive import _tile_loops
+
+        _tile_loops.sum_softplus(z.numpy(), sums.numpy(), slope)
+        return
+    sums += softplus(z, threshold=40).sum(1)
+    if slope:
+        z.sigmoid_()
+
+
+def _merge(z: Tensor, dim: int, state: tuple[Tensor, ...], where: slice) -> None:
+    """Take a tile into the running largest and sum of exponentials of its rows (dim 1) or columns (dim 0)."""
+    largest, sums = state[0][where], state[1][where]
+    new = torch.maximum(largest, z.amax(dim)).clamp_min_(torch.finfo(z.dtype).min)  # of a positive alone it would be -inf
+    if _compiled(z):
+        from lossary.losses.contrastive import _tile_loops
+
+        merge = _tile_loops.merge_rows if dim else _tile_loops.merge_columns
+        merge(z.numpy(), largest.numpy(), sums.numpy(), new.numpy())
+        return
+    part = (z - new.unsqueeze(dim)).exp_().sum(dim)
+    sums.mul_((largest - new).exp_()).add_(part)
+    largest.copy_(new)
+
+
+def _exponentials(z: Tensor, largest: Tensor) -> Tensor:
+    """The scores become exponentials relative to the largest of their row, whose sum is returned."""
+    if not _compiled(z):
+        return z.sub_(largest.unsqueeze(1)).exp_().sum(1)
+    from lossary.losses.contrastive import _tile_loops
+
+    sums = torch.empty_like(largest)
+    _tile_loops.exponentials(z.numpy(), largest.numpy(), sums.numpy())
+    return sums
+
+
+def _weigh(
+    z: Tensor, log_sums: Tensor, flow: Tensor, column_log_sums: Tensor | None = None, column_flow: Tensor | None = None
+) -> None:
+    """The scores become their share of the row's exponentials times what flows to the row, and of the column's if there are any."""
+    arguments = [log_sums, flow, *(each for each in (column_log_sums, column_flow) if each is not None)]
+    if _compiled(z):
+        from lossary.losses.contrastive import _tile_loops
+
+        weigh = _tile_loops.weigh_rows if column_flow is None else _tile_loops.weigh_both
+        weigh(z.numpy(), *(each.numpy() for each in arguments))
+        return
+    by_rows = (z - log_sums.unsqueeze(1)).exp_().mul_(flow.unsqueeze(1))
+    if column_log_sums is None or column_flow is None:
+        z.copy_(by_rows)
+    else:
+        z.sub_(column_log_sums).exp_().mul_(column_flow).add_(by_rows)
