@@ -38,6 +38,7 @@ from lossary.losses.contrastive.byol import byol as byol
 from lossary.losses.contrastive.clip import clip as clip
 from lossary.losses.contrastive.cross_cosine_similarity import cross_cosine_similarity as cross_cosine_similarity
 from lossary.losses.contrastive.cross_sigmoid_similarity import cross_sigmoid_similarity as cross_sigmoid_similarity
+from lossary.losses.contrastive.dbpm import dbpm as dbpm
 from lossary.losses.contrastive.give import give as give
 from lossary.losses.contrastive.give_oid import give_oid as give_oid
 from lossary.losses.contrastive.give_oiic import give_oiic as give_oiic
@@ -45,6 +46,7 @@ from lossary.losses.contrastive.give_oitc import give_oitc as give_oitc
 from lossary.losses.contrastive.groco import groco as groco
 from lossary.losses.contrastive.hard_contrastive import hard_contrastive as hard_contrastive
 from lossary.losses.contrastive.info_nce import info_nce as info_nce
+from lossary.losses.contrastive.isogclr import isogclr as isogclr
 from lossary.losses.contrastive.siglip import siglip as siglip
 from lossary.losses.contrastive.simple_contrastive import simple_contrastive as simple_contrastive
 from lossary.losses.contrastive.univitar import univitar as univitar
