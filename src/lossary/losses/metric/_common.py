@@ -8,6 +8,7 @@ from torch import Tensor
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._objective import Objective, reduce, widen
 from lossary._pairs import Kernel, Row, over_rows, sum_over_rows, unit
+from lossary.distributed import Group, all_items, process_group, total
 from lossary.errors import InvalidValueError
 
 
@@ -31,23 +32,31 @@ def check_embedding_and_labels(owner: str, embedding: Tensor, labels: Tensor) ->
     check_shape(owner, "labels", labels, (embedding.shape[0],))
 
 
-def cosines(row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor) -> dict[str, Any]:
-    """What :func:`over_rows` and :func:`sum_over_rows` take for the cosines of all pairs of a batch."""
-    return {"row": row, "anchors": unit(widen(embedding)), "labels": labels, "kernel": kernel}
+def cosines(owner: str, row: Row, kernel: Kernel | None, embedding: Tensor, labels: Tensor, group: Group) -> dict[str, Any]:
+    """What :func:`over_rows` and :func:`sum_over_rows` take for the cosines of this process's anchors with everybody's items."""
+    given: dict[str, Any] = {"row": row, "anchors": unit(widen(embedding)), "labels": labels, "kernel": kernel}
+    if process_group(owner, group) is not None:
+        items, start, _ = all_items(owner, given["anchors"], group)
+        own = torch.arange(embedding.shape[0], device=embedding.device) + start
+        given |= {"items": items, "item_labels": all_items(owner, labels, group).items, "own": own}
+    return given
 
 
-def average_over_anchors(row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor, reduction: str) -> Tensor:
+def average_over_anchors(
+    owner: str, row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor, group: Group, reduction: str
+) -> Tensor:
     """The sum of the anchors' first numbers over the sum of their second ones, as the reduction says."""
-    given = cosines(row, kernel, embedding, labels)
+    given = cosines(owner, row, kernel, embedding, labels, group)
     if reduction == "none":
         return over_rows(**given)[0]
-    total, count = sum_over_rows(**given)
-    return reduce(total, count, reduction)
+    value, count = sum_over_rows(**given)
+    return reduce(total(owner, value, group), total(owner, count, group), reduction)
 
 
-def mean_of_sides(sides: list[tuple[Tensor, Tensor]], reduction: str) -> Tensor:
+def mean_of_sides(owner: str, sides: list[tuple[Tensor, Tensor]], group: Group, reduction: str) -> Tensor:
     """The sum of the means of several kinds of pairs, each from its anchors' sums and counts."""
-    return torch.stack([reduce(total, count.detach().sum(), reduction) for total, count in sides]).sum()
+    means = [reduce(total(owner, x, group), total(owner, count.detach().sum(), group), reduction) for x, count in sides]
+    return torch.stack(means).sum()
 
 
 def distances(s: Tensor) -> Tensor:

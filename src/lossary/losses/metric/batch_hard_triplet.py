@@ -4,14 +4,17 @@ import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._objective import reduce, widen
-from lossary._pairs import Pairs, over_rows, unit
+from lossary._objective import reduce
+from lossary._pairs import Pairs, over_rows
 from lossary._registry import objective
-from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, distances
+from lossary.distributed import Group, total
+from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, distances
 
 
 @formula
-def batch_hard_triplet(embedding: Tensor, labels: Tensor, *, margin: NonNegative = 0.2, reduction: Reduction = "mean") -> Tensor:
+def batch_hard_triplet(
+    embedding: Tensor, labels: Tensor, *, margin: NonNegative = 0.2, group: Group = None, reduction: Reduction = "mean"
+) -> Tensor:
     """The pure function behind :class:`BatchHardTripletLoss`, with the same parameters."""
     check_embedding_and_labels("batch_hard_triplet", embedding, labels)
 
@@ -21,14 +24,18 @@ def batch_hard_triplet(embedding: Tensor, labels: Tensor, *, margin: NonNegative
         return usable, positive.to(s.dtype), s.masked_fill(~pairs.negative, -torch.inf).argmax(1).to(s.dtype)
 
     # Which pairs are hardest comes from all pairs, without a gradient; the loss is then one of two pairs for each anchor.
-    x = unit(widen(embedding))
-    if not embedding.shape[0]:
+    given = cosines("batch_hard_triplet", row, None, embedding, labels, group)
+    x: Tensor = given["anchors"]
+    items: Tensor = given.get("items", x)
+    if not items.shape[0]:
         return x.sum() if reduction != "none" else x.sum(1)
     with torch.no_grad():
-        usable, positive, negative = over_rows(row, x, labels=labels)
-    near = distances((x * x[positive.long()]).sum(1))
-    far = distances((x * x[negative.long()]).sum(1))
-    return reduce((near - far + margin).relu() * usable, usable.sum(), reduction)
+        usable, positive, negative = over_rows(**given)
+    near, far = (distances((x * items[hardest.long()]).sum(1)) for hardest in (positive, negative))
+    each = (near - far + margin).relu() * usable
+    if reduction == "none":
+        return each
+    return reduce(total("batch_hard_triplet", each.sum(), group), total("batch_hard_triplet", usable.sum(), group), reduction)
 
 
 @objective(
@@ -52,6 +59,8 @@ class BatchHardTripletLoss(MetricObjective):
 
     Args:
         margin: by how much the farthest positive has to be nearer than the nearest negative.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the anchors; with ``"none"`` an anchor without a positive or a negative is 0.
     Shape: embedding (N, D); labels (N,) integers.
     Units: distances between points of the unit sphere.
@@ -62,5 +71,5 @@ class BatchHardTripletLoss(MetricObjective):
     tensor(0.2310)
     """
 
-    def __init__(self, *, margin: NonNegative = 0.2, reduction: Reduction = "mean"):
-        super().__init__(margin=margin, reduction=reduction)
+    def __init__(self, *, margin: NonNegative = 0.2, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(margin=margin, group=group, reduction=reduction)

@@ -8,12 +8,19 @@ from torch import Tensor
 from lossary._domains import Fraction, Positive, Reduction, formula
 from lossary._pairs import Kernel, Pairs, log_sum_exp
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
 
 @formula
 def circle(
-    embedding: Tensor, labels: Tensor, *, margin: Fraction = 0.4, gamma: Positive = 80.0, reduction: Reduction = "mean"
+    embedding: Tensor,
+    labels: Tensor,
+    *,
+    margin: Fraction = 0.4,
+    gamma: Positive = 80.0,
+    group: Group = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`CircleLoss`, with the same parameters."""
     check_embedding_and_labels("circle", embedding, labels)
@@ -26,7 +33,7 @@ def circle(
         value = torch.nn.functional.softplus(torch.where(usable, both, 0.0), threshold=40)
         return torch.where(usable, value, 0.0), usable.to(s.dtype)
 
-    return average_over_anchors(row, Kernel(_loop, 2, (margin, gamma)), embedding, labels, reduction)
+    return average_over_anchors("circle", row, Kernel(_loop, 2, (margin, gamma)), embedding, labels, group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -59,6 +66,8 @@ class CircleLoss(MetricObjective):
     Args:
         margin: the relaxation m; 0.4 for retrieval, 0.25 for faces and persons.
         gamma: the scale of the similarities; 80 for retrieval, 128 for persons, 256 for faces.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the anchors; with ``"none"`` an anchor without a positive or a negative is 0.
     Shape: embedding (N, D); labels (N,) integers.
     Units: nats.
@@ -70,5 +79,5 @@ class CircleLoss(MetricObjective):
     tensor(19.2000)
     """
 
-    def __init__(self, *, margin: Fraction = 0.4, gamma: Positive = 80.0, reduction: Reduction = "mean"):
-        super().__init__(margin=margin, gamma=gamma, reduction=reduction)
+    def __init__(self, *, margin: Fraction = 0.4, gamma: Positive = 80.0, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(margin=margin, gamma=gamma, group=group, reduction=reduction)

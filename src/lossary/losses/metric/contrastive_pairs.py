@@ -7,6 +7,7 @@ from torch import Tensor
 from lossary._domains import NonNegative, SetReduction, formula
 from lossary._pairs import Kernel, Pairs, over_rows
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, distances, mean_of_sides
 
 
@@ -17,6 +18,7 @@ def contrastive(
     *,
     positive_margin: NonNegative = 0.0,
     negative_margin: NonNegative = 1.0,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`ContrastiveLoss`, with the same parameters."""
@@ -29,8 +31,8 @@ def contrastive(
         return near.sum(1), far.sum(1), (near > 0).sum(1).to(s.dtype), (far > 0).sum(1).to(s.dtype)
 
     kernel = Kernel(_loop, 4, (positive_margin, negative_margin))
-    near, far, near_count, far_count = over_rows(**cosines(row, kernel, embedding, labels))
-    return mean_of_sides([(near.sum(), near_count), (far.sum(), far_count)], reduction)
+    near, far, near_count, far_count = over_rows(**cosines("contrastive", row, kernel, embedding, labels, group))
+    return mean_of_sides("contrastive", [(near.sum(), near_count), (far.sum(), far_count)], group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -62,6 +64,8 @@ class ContrastiveLoss(MetricObjective):
     Args:
         positive_margin: the distance below which a positive pair costs nothing.
         negative_margin: the distance above which a negative pair costs nothing.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: ``"mean"``, the sum of the two means, or ``"sum"`` over all pairs.
     Shape: embedding (N, D); labels (N,) integers.
     Units: distances between points of the unit sphere.
@@ -72,5 +76,12 @@ class ContrastiveLoss(MetricObjective):
     tensor(1.6508)
     """
 
-    def __init__(self, *, positive_margin: NonNegative = 0.0, negative_margin: NonNegative = 1.0, reduction: SetReduction = "mean"):
-        super().__init__(positive_margin=positive_margin, negative_margin=negative_margin, reduction=reduction)
+    def __init__(
+        self,
+        *,
+        positive_margin: NonNegative = 0.0,
+        negative_margin: NonNegative = 1.0,
+        group: Group = None,
+        reduction: SetReduction = "mean",
+    ):
+        super().__init__(positive_margin=positive_margin, negative_margin=negative_margin, group=group, reduction=reduction)

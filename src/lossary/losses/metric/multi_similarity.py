@@ -8,6 +8,7 @@ from torch import Tensor
 from lossary._domains import NonNegative, Positive, Real, Reduction, formula
 from lossary._pairs import Kernel, Pairs, log_sum_exp
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
 
@@ -21,6 +22,7 @@ def multi_similarity(
     threshold: Real = 1.0,
     epsilon: NonNegative = 0.1,
     mining: bool = True,
+    group: Group = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`MultiSimilarityLoss`, with the same parameters."""
@@ -40,7 +42,7 @@ def multi_similarity(
         return pull + push, torch.ones_like(pull)
 
     constants = (alpha, beta, threshold, epsilon, float(mining))
-    return average_over_anchors(row, Kernel(_loop, 2, constants), embedding, labels, reduction)
+    return average_over_anchors("multi_similarity", row, Kernel(_loop, 2, constants), embedding, labels, group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -79,6 +81,8 @@ class MultiSimilarityLoss(MetricObjective):
         threshold: the similarity lambda.
         epsilon: the slack of the mining.
         mining: whether pairs are mined.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the anchors.
     Shape: embedding (N, D); labels (N,) integers.
     Units: cosines.
@@ -98,9 +102,12 @@ class MultiSimilarityLoss(MetricObjective):
         threshold: Real = 1.0,
         epsilon: NonNegative = 0.1,
         mining: bool = True,
+        group: Group = None,
         reduction: Reduction = "mean",
     ):
-        super().__init__(alpha=alpha, beta=beta, threshold=threshold, epsilon=epsilon, mining=mining, reduction=reduction)
+        super().__init__(
+            alpha=alpha, beta=beta, threshold=threshold, epsilon=epsilon, mining=mining, group=group, reduction=reduction
+        )
 
     @classmethod
     def official(cls) -> "MultiSimilarityLoss":

@@ -8,11 +8,14 @@ from torch import Tensor
 from lossary._domains import Positive, Reduction, formula
 from lossary._pairs import Kernel, Pairs, log_sum_exp
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
 
 @formula
-def nt_xent(embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.07, reduction: Reduction = "mean") -> Tensor:
+def nt_xent(
+    embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.07, group: Group = None, reduction: Reduction = "mean"
+) -> Tensor:
     """The pure function behind :class:`NTXentLoss`, with the same parameters."""
     check_embedding_and_labels("nt_xent", embedding, labels)
 
@@ -21,7 +24,7 @@ def nt_xent(embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.07, 
         each = torch.nn.functional.softplus(log_sum_exp(z, pairs.negative)[:, None] - z, threshold=40)
         return each.masked_fill(~positive, 0.0).sum(1), positive.sum(1).to(s.dtype)
 
-    return average_over_anchors(row, Kernel(_loop, 2, (temperature,)), embedding, labels, reduction)
+    return average_over_anchors("nt_xent", row, Kernel(_loop, 2, (temperature,)), embedding, labels, group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -53,6 +56,8 @@ class NTXentLoss(MetricObjective):
 
     Args:
         temperature: divides the cosines.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the positive pairs; ``"none"`` gives each anchor's sum over its positives.
     Shape: embedding (N, D); labels (N,) integers.
     Units: nats.
@@ -64,5 +69,5 @@ class NTXentLoss(MetricObjective):
     tensor(1.4566)
     """
 
-    def __init__(self, *, temperature: Positive = 0.07, reduction: Reduction = "mean"):
-        super().__init__(temperature=temperature, reduction=reduction)
+    def __init__(self, *, temperature: Positive = 0.07, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(temperature=temperature, group=group, reduction=reduction)

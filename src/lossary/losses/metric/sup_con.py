@@ -8,11 +8,14 @@ from torch import Tensor
 from lossary._domains import Positive, Reduction, formula
 from lossary._pairs import Kernel, Pairs, log_sum_exp
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
 
 @formula
-def sup_con(embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.1, reduction: Reduction = "mean") -> Tensor:
+def sup_con(
+    embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.1, group: Group = None, reduction: Reduction = "mean"
+) -> Tensor:
     """The pure function behind :class:`SupConLoss`, with the same parameters."""
     check_embedding_and_labels("sup_con", embedding, labels)
 
@@ -24,7 +27,7 @@ def sup_con(embedding: Tensor, labels: Tensor, *, temperature: Positive = 0.1, r
         log_sum = torch.where(has_any, log_sum_exp(z, ~pairs.itself), 0.0)
         return log_sum - mean, has_any.to(s.dtype)
 
-    return average_over_anchors(row, Kernel(_loop, 2, (temperature,)), embedding, labels, reduction)
+    return average_over_anchors("sup_con", row, Kernel(_loop, 2, (temperature,)), embedding, labels, group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -54,6 +57,8 @@ class SupConLoss(MetricObjective):
 
     Args:
         temperature: divides the cosines.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the anchors; with ``"none"`` an anchor without a positive is 0.
     Shape: embedding (N, D); labels (N,) integers.
     Units: nats.
@@ -64,5 +69,5 @@ class SupConLoss(MetricObjective):
     tensor(1.0647)
     """
 
-    def __init__(self, *, temperature: Positive = 0.1, reduction: Reduction = "mean"):
-        super().__init__(temperature=temperature, reduction=reduction)
+    def __init__(self, *, temperature: Positive = 0.1, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(temperature=temperature, group=group, reduction=reduction)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lossary._domains import NonNegative, Real, SetReduction, formula
 from lossary._pairs import Kernel, Pairs, over_rows
 from lossary._registry import create, objective
+from lossary.distributed import Group
 from lossary.errors import InvalidTypeError
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, mean_of_sides
 
@@ -21,6 +22,7 @@ def threshold_consistent_margin(
     positive_weight: NonNegative = 1.0,
     negative_weight: NonNegative = 1.0,
     base: str | nn.Module | None = None,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`ThresholdConsistentMarginLoss`, with the same parameters."""
@@ -33,9 +35,9 @@ def threshold_consistent_margin(
         return below, above, low.sum(1).to(s.dtype), high.sum(1).to(s.dtype)
 
     kernel = Kernel(_loop, 4, (positive_margin, negative_margin))
-    below, above, low_count, high_count = over_rows(**cosines(row, kernel, embedding, labels))
+    below, above, low_count, high_count = over_rows(**cosines("threshold_consistent_margin", row, kernel, embedding, labels, group))
     sides = [(positive_weight * below.sum(), low_count), (negative_weight * above.sum(), high_count)]
-    found = mean_of_sides(sides, reduction)
+    found = mean_of_sides("threshold_consistent_margin", sides, group, reduction)
     added = _as_module("threshold_consistent_margin", base)
     return found if added is None else found + added(embedding, labels)
 
@@ -78,6 +80,8 @@ class ThresholdConsistentMarginLoss(MetricObjective):
         positive_margin, negative_margin: the similarities m+ and m-.
         positive_weight, negative_weight: the weights of both sides.
         base: the name of an objective, or a module called as ``base(embedding, labels)``, that is added.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: ``"mean"`` as above, or ``"sum"`` over the hard pairs.
     Shape: embedding (N, D); labels (N,) integers.
     Units: cosines.
@@ -97,6 +101,7 @@ class ThresholdConsistentMarginLoss(MetricObjective):
         positive_weight: NonNegative = 1.0,
         negative_weight: NonNegative = 1.0,
         base: str | nn.Module | None = None,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -105,5 +110,6 @@ class ThresholdConsistentMarginLoss(MetricObjective):
             positive_weight=positive_weight,
             negative_weight=negative_weight,
             base=_as_module(self.name, base),
+            group=group,
             reduction=reduction,
         )

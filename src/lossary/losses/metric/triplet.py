@@ -8,11 +8,14 @@ from torch import Tensor
 from lossary._domains import NonNegative, Reduction, formula
 from lossary._pairs import Kernel, Pairs
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
 
 
 @formula
-def triplet(embedding: Tensor, labels: Tensor, *, margin: NonNegative = 0.2, reduction: Reduction = "mean") -> Tensor:
+def triplet(
+    embedding: Tensor, labels: Tensor, *, margin: NonNegative = 0.2, group: Group = None, reduction: Reduction = "mean"
+) -> Tensor:
     """The pure function behind :class:`TripletLoss`, with the same parameters."""
     check_embedding_and_labels("triplet", embedding, labels)
 
@@ -27,7 +30,7 @@ def triplet(embedding: Tensor, labels: Tensor, *, margin: NonNegative = 0.2, red
         count = (s.shape[1] - place).masked_fill(~pairs.negative, 0).to(s.dtype)
         return (from_place_on.masked_fill(~pairs.negative, 0.0) - count * d).sum(1), count.sum(1)
 
-    return average_over_anchors(row, Kernel(_loop, 2, (margin,)), embedding, labels, reduction)
+    return average_over_anchors("triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction)
 
 
 def _loop() -> Callable[..., None]:
@@ -59,6 +62,8 @@ class TripletLoss(MetricObjective):
 
     Args:
         margin: by how much a positive has to be nearer than a negative.
+        group: the processes whose samples are items too, each process having its own anchors: None for this one alone, ``"world"``,
+            or a process group; the mean over the processes of the loss and of every gradient is what one would find on all samples.
         reduction: over the triplets that are not zero; ``"none"`` gives each anchor's sum over its triplets.
     Shape: embedding (N, D); labels (N,) integers.
     Units: distances between points of the unit sphere.
@@ -70,5 +75,5 @@ class TripletLoss(MetricObjective):
     tensor(0.4620)
     """
 
-    def __init__(self, *, margin: NonNegative = 0.2, reduction: Reduction = "mean"):
-        super().__init__(margin=margin, reduction=reduction)
+    def __init__(self, *, margin: NonNegative = 0.2, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(margin=margin, group=group, reduction=reduction)
