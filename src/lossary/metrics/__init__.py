@@ -7,16 +7,20 @@
 """
 
 from lossary.metrics.black_box import black_box_cross_entropy, black_box_quadratic
+from lossary.metrics.hardness_weights import hardness_weights
 from lossary.metrics.mean_reciprocal_rank import mean_reciprocal_rank
 from lossary.metrics.ndcg_at_k import ndcg_at_k
 from lossary.metrics.pass_at_n import pass_at_n, pass_at_n_from_counts
 from lossary.metrics.simpson_bias import simpson_bias
 from lossary.metrics.smooth_ece import ReliabilityCurve, reliability_curve, smooth_ece, smooth_ece_from_logits
+from lossary.metrics.tolerance import tolerance
+from lossary.metrics.uniformity import uniformity
 
 __all__ = [
     "ReliabilityCurve",
     "black_box_cross_entropy",
     "black_box_quadratic",
+    "hardness_weights",
     "mean_reciprocal_rank",
     "ndcg_at_k",
     "pass_at_n",
@@ -25,4 +29,6 @@ __all__ = [
     "simpson_bias",
     "smooth_ece",
     "smooth_ece_from_logits",
+    "tolerance",
+    "uniformity",
 ]
