@@ -28,9 +28,10 @@ ALLOWED: dict[str, set[str]] = {
     "_kernels": set(),
     "_formulas": {"_kernels"},
     "_label_loops": {"_kernels"},
+    "_row_loops": {"_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
-    "_rows": {"_blocks", "_kernels", "_objective"},
+    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_loops"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective"},
     "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},

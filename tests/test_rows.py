@@ -1,5 +1,6 @@
 """The blocked way through a batch gives what the plain operations give, whatever the formula, shape, dtype or transform."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _blocks
-from lossary._rows import Curve, Rows, average_over_rows
+from lossary import _blocks, _rows
+from lossary._rows import Rows, average_over_rows
 
 
 def everything(row: Rows) -> Tensor:
@@ -18,12 +19,20 @@ def everything(row: Rows) -> Tensor:
     return -row.log_p * (1 - row.log_p.exp() + lower) + sums * 0.3 + row.logits.cos()
 
 
-CUBE = Curve(lambda p, log_p: p**3 * log_p, lambda p, log_p: p**3 * (3 * log_p + 1))
-FORMULAS: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], Curve | None]] = {
+def cube(p: Tensor, log_p: Tensor) -> Tensor:
+    return p**3 * log_p
+
+
+def top(row: Rows) -> Tensor:
+    return torch.where(row.is_top > 0, torch.expm1(row.top_log_p).square(), (2 * row.top_log_p).exp())
+
+
+FORMULAS: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], Callable[[Tensor, Tensor], Tensor] | None]] = {
     "log_p": (lambda row: (1 - row.log_p.exp()) ** 2 * -row.log_p, ("log_p",), None),
     "moments": (lambda row: ((row.mean - row.logits) / (row.variance + 1).sqrt()).exp(), ("logits", "mean", "variance"), None),
     "variance": (lambda row: (row.variance + row.logits).sin(), ("logits", "variance"), None),
-    "everything": (everything, ("logits", "log_p", "lower_log_p", "mean", "variance", "sum_of_squares", "total"), CUBE),
+    "top": (top, ("top_log_p", "is_top"), None),
+    "everything": (everything, ("logits", "log_p", "lower_log_p", "mean", "variance", "sum_of_squares", "total"), cube),
 }
 
 
@@ -217,3 +226,146 @@ def test_learned_class_weights_and_targets_have_their_gradients(
     blocked, plain = both(monkeypatch, run)
     assert plain.any()
     torch.testing.assert_close(blocked, plain)
+
+
+# The compiled loop.
+
+
+def squared(z: Tensor) -> Tensor:
+    return (z - 1).square()
+
+
+COMPILED: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], dict[str, Any]]] = {
+    "log_p": (FORMULAS["log_p"][0], ("log_p",), {}),
+    "moments": (FORMULAS["moments"][0], ("logits", "mean", "variance"), {}),
+    "top": (top, ("top_log_p", "is_top"), {}),
+    "of_logits": (lambda row: (row.total * row.logits) / 9, ("total", "logits"), {"total_of_logits": squared}),
+    "all": (
+        lambda row: -row.log_p * (1 - row.log_p.exp() + row.top_log_p.exp())
+        + (row.sum_of_squares * 0.1 + row.mean.exp() + (row.variance + 1).sqrt() + row.total) * 0.3 + row.logits.abs(),
+        ("logits", "log_p", "top_log_p", "mean", "variance", "sum_of_squares", "total"), {"total": cube},
+    ),
+    "lower": (lambda row: -row.log_p * (1 - row.log_p.exp() + row.lower_log_p.exp()), ("log_p", "lower_log_p"), {}),
+}  # fmt: skip
+
+
+def compiled_and_plain(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What the compiled loop gives, which has to be taken, and the plain operations."""
+    calls: list[int] = []
+    loop = _rows._loop
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return loop(*given)
+
+    monkeypatch.setattr(_rows, "_loop", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(_blocks, "SMALL", 0)
+        patch.setattr(_blocks, "COMPILED", 0)
+        compiled = run()
+    assert calls
+    return compiled, run()
+
+
+def average(name: str, logits: Tensor, target: Tensor, rule: dict[str, Any]) -> Tensor:
+    formula, needs, rest = COMPILED[name]
+    given = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "reduction": "mean", **rest, **rule}
+    return average_over_rows(logits, target, formula, needs=needs, **given)
+
+
+def slopes(name: str, logits: Tensor, target: Tensor, rule: dict[str, Any]) -> Tensor:
+    leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    value = average(name, leaf, target, rule)
+    upstream = torch.linspace(0.5, 2.0, value.numel()).view_as(value)
+    (found,) = torch.autograd.grad(value, leaf, upstream)
+    return torch.cat([value.detach().flatten(), found.flatten()])
+
+
+CASES = {"hard": (False, {}), "soft": (True, {}), "smoothed": (False, {"label_smoothing": 0.2, "reduction": "none"})}
+SORTED = [("lower", "soft"), ("lower", "smoothed")]  # to find every class's next lower one takes a sort, which is not in the loop
+
+
+@pytest.mark.parametrize(("name", "case"), [each for each in itertools.product(COMPILED, CASES) if each not in SORTED])
+def test_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, name: str, case: str) -> None:
+    soft, rule = CASES[case]
+    logits = draw((37, 65), 1, torch.float32)
+    logits[0], logits[1, 3], logits[2, ::2] = 0.5, 60.0, -60.0
+    weight = draw((65,), 4, torch.float32).abs()
+    given = rule | {"weight": weight, "temperature": 2.5} if name in ("log_p", "all") else rule
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, targets(logits, soft), given))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_margin_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    soft, rule = CASES[case]
+    logits = draw((37, 65), 1, torch.float32)
+    logits[0], logits[1, 3], logits[2, targets(logits, False)[2]] = 0.5, 60.0, 40.0
+    for margin in (0.4, 30.0):
+        given = rule | {"margin": margin, "temperature": 0.7}
+        found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, soft), given))  # noqa: B023
+        torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("name", ["log_p", "lower", "moments"])
+def test_extreme_logits_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    logits = draw((37, 65), 1, torch.float32)
+    logits[0], logits[1], logits[2, 5], logits[3, 5] = 1e4, -1e4, 1e4, -1e4
+    logits[4] = logits[4].round()  # ties
+    logits[5] = torch.where(logits[5] > 0, 0.0, -0.0)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, targets(logits, False), {"reduction": "none"}))
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+    logits[7, 11] = torch.nan
+    found, _ = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, targets(logits, False), {"reduction": "none"}))
+    assert found[:37].isnan().nonzero().flatten().tolist() == [7]
+    assert found[37:].view(37, 65).isnan().all(1).nonzero().flatten().tolist() == [7]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_layouts_and_second_gradients_of_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, soft: bool) -> None:
+    image = draw((2, 40, 3, 4), 6, torch.float32).to(memory_format=torch.channels_last)
+    target = targets(image.contiguous(), soft)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", image, target, {}))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+    leaf = draw((9, 40), 7, torch.float32).requires_grad_()
+    target = targets(leaf.detach(), soft)
+
+    def run() -> Tensor:
+        leaf.grad = torch.zeros_like(leaf)
+        value = average("log_p", leaf, target, {"weight": torch.linspace(0, 1, 40)})
+        value.backward(retain_graph=True)
+        (value * 3).backward(retain_graph=True)
+        (once,) = torch.autograd.grad(value.exp(), leaf, create_graph=True)
+        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
+        return torch.stack([leaf.grad, twice])
+
+    found, expected = compiled_and_plain(monkeypatch, run)
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
+
+
+def test_the_compiled_loop_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = draw((37, 65), 1, torch.float32)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, False), {}))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+def test_a_class_that_does_not_exist_is_refused_by_the_compiled_loop_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "SMALL", 0)
+    monkeypatch.setattr(_blocks, "COMPILED", 0)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        average("log_p", torch.zeros(4, 40), torch.tensor([0, 1, 40, 2]), {})
+
+
+def test_a_formula_that_cannot_be_compiled_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "SMALL", 0)
+    monkeypatch.setattr(_blocks, "COMPILED", 0)
+    logits, target = draw((9, 40), 7, torch.float32), torch.arange(9)
+    data = torch.linspace(1, 2, 9).unsqueeze(1)
+    formulas: tuple[Callable[[Rows], Tensor], ...] = (lambda row: row.log_p.atan(), lambda row: row.log_p * data)
+    for formula in formulas:
+        given: dict[str, Any] = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "reduction": "none"}
+        found = average_over_rows(logits, target, formula, **given)
+        expected = formula(Rows({"log_p": logits.log_softmax(1).gather(1, target.unsqueeze(1))})).squeeze(1)
+        torch.testing.assert_close(found, expected)

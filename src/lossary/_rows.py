@@ -1,13 +1,12 @@
 """Losses of one class of several at the speed of memory: one read of the logits, one write of their gradient.
 
 A loss here is a small formula l(c) of a few numbers of each row of logits: the logit and the log-probability of class c, and
-sums over the row. For a hard label that is a formula on vectors as long as the batch; only these numbers have to be
-computed from the logits, and only their gradient has to be written. Both happen in blocks of rows that stay in a core's
-cache, with the gradient in closed form, so that no temporary is as large as the logits. A soft or smoothed target needs
-l(c) of every class; that too is done block by block.
+sums over the row. A hard label costs l of its class; a soft or smoothed target needs l(c) of every class.
 
-Small inputs, and whatever ``torch.compile`` sees, take the same formula on plain tensor operations, which is also what
-second derivatives are made of.
+On a processor a large batch goes through one compiled loop, which makes the numbers of a row, its cost and its gradient while
+the row is in the cache (:mod:`lossary._formulas` says how the formula gets into it). On accelerators, in other precisions, for
+classes that are not side by side in memory and under ``vmap`` it goes through in blocks of rows. Small batches, and whatever
+``torch.compile`` sees, take the same formula on plain tensor operations, which is also what second derivatives are made of.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary import _blocks
+from lossary import _blocks, _formulas
 from lossary._objective import average_over_kept, reduce, widen
 
 
@@ -26,8 +25,9 @@ class Rows:
     """What a formula may ask of each row: numbers of class c, and of the row as a whole.
 
     Of class c: ``logits`` (its own logit), ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c
-    (-inf if there is none). Of the row: ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a
-    function of its probabilities.
+    (-inf if there is none), and ``is_top``, 1 if c is the class with the largest logit, else 0. Of the row: ``top_log_p``, the
+    largest log-probability, ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a function of its
+    probabilities or logits.
     Either c is the true class and all have the shape of the target, or c is every class and they spread over (N, C, *).
     """
 
@@ -42,13 +42,7 @@ class Rows:
 
 Formula = Callable[[Rows], Tensor]
 
-
-@dataclass(frozen=True)
-class Curve:
-    """A function of a probability and its logarithm, and its derivative by the logarithm, both element by element."""
-
-    value: Callable[[Tensor, Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
+NARROW = 32  # classes; rows that are shorter are not worth a loop each
 
 
 @dataclass(frozen=True)
@@ -56,23 +50,28 @@ class Needs:
     """Which numbers of a row a formula uses; the softmax is that of (z - margin of class c) / temperature."""
 
     names: tuple[str, ...]
-    total: Curve | None = None
+    total: Callable[[Tensor, Tensor], Tensor] | None = None  # of a probability and its logarithm, or of a logit
+    of_logits: bool = False  # which of both
     temperature: float = 1.0
     margin: float = 0.0
 
     @property
     def softmax(self) -> bool:
-        return any(name in self.names for name in ("log_p", "lower_log_p", "total"))
+        return bool({"log_p", "lower_log_p", "top_log_p"} & {*self.names}) or (self.total is not None and not self.of_logits)
 
     @property
     def log_p_alone(self) -> bool:
         return self.names == ("log_p",) and not self.margin
 
     @property
+    def closed_form(self) -> bool:
+        return not {"total", "top_log_p", "is_top"} & {*self.names}
+
+    @property
     def layout(self) -> tuple[str, ...]:
         """The needed numbers, and what their gradient is made of."""
-        state = ("largest", "log_sum") if self.softmax else ()
-        centre = ("mean",) if "variance" in self.names and "mean" not in self.names else ()
+        state = ("largest", "log_sum") if self.softmax and self.closed_form else ()
+        centre = ("mean",) if "variance" in self.names and "mean" not in self.names and self.closed_form else ()
         return (*self.names, *centre, *state)
 
 
@@ -82,7 +81,8 @@ def average_over_rows(
     if_class: Formula,
     *,
     needs: tuple[str, ...] = ("log_p",),
-    total: Curve | None = None,
+    total: Callable[[Tensor, Tensor], Tensor] | None = None,
+    total_of_logits: Callable[[Tensor], Tensor] | None = None,
     temperature: float = 1.0,
     margin: float = 0.0,
     weight: Tensor | None,
@@ -94,36 +94,44 @@ def average_over_rows(
 
     Args:
         if_class: l(c) from the :class:`Rows` it ``needs``, with operations that work element by element.
-        total: the function whose sum over the classes is ``rows.total``.
+        total: the function of a probability and its logarithm whose sum over the classes is ``rows.total``.
+        total_of_logits: the same as a function of a logit.
         temperature: divides the logits before the softmax.
         margin: is taken from the logit of class c before that.
     """
-    wanted = Needs(needs, total, temperature, margin)
+    if total_of_logits is not None:
+        wanted = Needs(needs, lambda z, _: total_of_logits(z), True, temperature, margin)
+    else:
+        wanted = Needs(needs, total, False, temperature, margin)
     side_by_side = _classes_side_by_side(logits)
     rows = _as_rows(logits, side_by_side)
     shape = (logits.shape[0], *logits.shape[2:])
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
-    plain = _blocks.take_plain_operations(logits, target, weight)
     soft = target.is_floating_point()
     if soft:
         at, ignored = _as_rows(target, side_by_side), None
     else:
         ignored = target == ignore_index
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
-    if soft or label_smoothing:
-        if plain:
-            per_sample = _expected(widen(rows), at, weight, label_smoothing, if_class, wanted)
-        else:
-            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
+    if _blocks.take_plain_operations(logits, target, weight):
+        per_sample = _cost(widen(rows), at, weight, label_smoothing, if_class, wanted)
     else:
-        numbers = _numbers_at(widen(rows), at, wanted) if plain else _Numbers.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
-        per_sample = if_class(Rows(dict(zip(wanted.layout, numbers, strict=False))))
-        if weight is not None:
-            per_sample = per_sample * weight[at]
+        found = _compiled(rows, at, ignored, weight, label_smoothing, if_class, wanted, reduction)
+        if found is not None:
+            per_sample = found
+        elif soft or label_smoothing:
+            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
+        else:
+            numbers = _Numbers.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
+            per_sample = _with_weight(if_class(Rows(dict(zip(wanted.layout, numbers, strict=False)))), at, weight)
     per_sample = per_sample.view(shape)
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
     return average_over_kept(per_sample, at.view(shape), ignored, weight, reduction)
+
+
+def _with_weight(per_sample: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:
+    return per_sample if weight is None else per_sample * weight[at]
 
 
 def _classes_side_by_side(logits: Tensor) -> bool:
@@ -139,6 +147,13 @@ def _as_rows(x: Tensor, side_by_side: bool) -> Tensor:
 
 
 # The plain operations.
+
+
+def _cost(z: Tensor, at: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
+    """What each row of (N, C, S) costs, from its class (N, S) or its probabilities (N, C, S)."""
+    if at.is_floating_point() or label_smoothing:
+        return _expected(z, at, weight, label_smoothing, if_class, needs)
+    return _with_weight(if_class(Rows(dict(zip(needs.names, _numbers_at(z, at, needs), strict=True)))), at, weight)
 
 
 def _softmax_parts(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -173,8 +188,14 @@ def _numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
             place = z.detach().masked_fill(~below, -torch.inf).argmax(1, keepdim=True)
             lower = shifted.gather(1, place) - log_sum
             found["lower_log_p"] = torch.where(below.any(1, keepdim=True), lower, -torch.inf)
-        if needs.total is not None:
-            found["total"] = needs.total.value((shifted - log_sum).exp(), shifted - log_sum).sum(1, keepdim=True)
+        if "top_log_p" in needs.names:
+            found["top_log_p"] = shifted.gather(1, z.detach().argmax(1, keepdim=True)) - log_sum
+        if needs.total is not None and not needs.of_logits:
+            found["total"] = needs.total((shifted - log_sum).exp(), shifted - log_sum).sum(1, keepdim=True)
+    if "is_top" in needs.names:
+        found["is_top"] = (z.detach().argmax(1, keepdim=True) == at).to(z.dtype)
+    if needs.total is not None and needs.of_logits:
+        found["total"] = needs.total(z, z).sum(1, keepdim=True)
     return tuple(found[name].squeeze(1) for name in needs.names)
 
 
@@ -188,8 +209,14 @@ def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
             found["log_p"] = _with_margin(found["log_p"], needs.margin / needs.temperature)
         if "lower_log_p" in needs.names:
             found["lower_log_p"] = _next_lower(z.detach(), found["log_p"])
-        if needs.total is not None:
-            found["total"] = needs.total.value(found["log_p"].exp(), found["log_p"]).sum(1, keepdim=True)
+        if "top_log_p" in needs.names:
+            found["top_log_p"] = found["log_p"].gather(1, z.detach().argmax(1, keepdim=True))
+        if needs.total is not None and not needs.of_logits:
+            found["total"] = needs.total(found["log_p"].exp(), found["log_p"]).sum(1, keepdim=True)
+    if "is_top" in needs.names:
+        found["is_top"] = torch.zeros_like(z).scatter(1, z.detach().argmax(1, keepdim=True), 1.0)
+    if needs.total is not None and needs.of_logits:
+        found["total"] = needs.total(z, z).sum(1, keepdim=True)
     return Rows(found)
 
 
@@ -239,6 +266,128 @@ def _mass(target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: flo
     return q if weight is None else q * weight.view(-1, 1)
 
 
+# The same in a compiled loop.
+
+
+def _compiled(
+    rows: Tensor,
+    at: Tensor,
+    ignored: Tensor | None,
+    weight: Tensor | None,
+    label_smoothing: float,
+    if_class: Formula,
+    needs: Needs,
+    reduction: str,
+) -> Tensor | None:
+    """What each row costs (N, 1), or None where there is no loop for it."""
+    if rows.shape[2] != 1 or rows.shape[1] < NARROW or not _blocks.take_compiled_loops(rows, at, weight):
+        return None
+    hard = not (at.is_floating_point() or label_smoothing)
+    if (needs.margin and needs.names != ("log_p",)) or (not hard and "lower_log_p" in needs.names):
+        return None
+    divisor: float = rows.shape[0]
+    if ignored is not None:
+        if rows.shape[0] and (int(at.amin()) < 0 or int(at.amax()) >= rows.shape[1]):
+            return None  # the plain operations say what is wrong
+        at = at.masked_fill(ignored.reshape(at.shape), -1)
+        if reduction == "mean":
+            kept = at[at >= 0]
+            divisor = kept.numel() if weight is None else float(weight[kept].sum())
+    from lossary import _row_loops
+
+    names, order = needs.names, _row_loops.NUMBERS
+
+    def formula(*numbers: Tensor) -> Tensor:
+        return if_class(Rows({name: numbers[order.index(name)] for name in names}))
+
+    cost = _formulas.scalars(formula, inputs=len(order))
+    curve = None if needs.total is None else _formulas.scalars(needs.total, inputs=2)
+    if cost is None or (curve is None and needs.total is not None):
+        return None
+    run = _row_loops.of_rows(cost.function, curve and curve.function, names, needs.of_logits, bool(needs.margin), hard)
+    constants = cost.constants, curve.constants if curve else ()
+    scale = 1.0 / divisor if reduction == "mean" and divisor else 1.0
+    found: Tensor = _Compiled.apply(rows, at, weight, label_smoothing, if_class, needs, run, constants, scale)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Compiled(torch.autograd.Function):
+    """:func:`_cost` in one compiled loop, which writes the gradient at once for the upstream that will probably come."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        at: Tensor,
+        weight: Tensor | None,
+        label_smoothing: float,
+        if_class: Formula,
+        needs: Needs,
+        run: Any,
+        constants: tuple[tuple[Any, ...], tuple[Any, ...]],
+        scale: float,
+    ) -> Tensor:
+        ctx.rule = label_smoothing, if_class, needs
+        ctx.run, ctx.constants = run, constants
+        value, gradient = _loop(run, z, at, weight, label_smoothing, needs, constants, scale, ctx.needs_input_grad[0])
+        ctx.early = _blocks.Early(gradient, scale)
+        ctx.save_for_backward(z, at, weight)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        z, at, weight = ctx.saved_tensors
+        label_smoothing, if_class, needs = ctx.rule
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            index = at if at.is_floating_point() else at.clamp_min(0)
+            pull = torch.func.vjp(lambda z: _cost(z, index, weight, label_smoothing, if_class, needs), z)[1]
+            return (pull(upstream)[0], *[None] * 8)
+        gradient = ctx.early.take(upstream)
+        if gradient is None:
+            again = _loop(ctx.run, z, at, weight, label_smoothing, needs, ctx.constants, 1.0, True)[1]
+            gradient = _blocks.Early(again, 1.0).take(upstream)
+        return (gradient, *[None] * 8)
+
+
+def _loop(
+    run: Any,
+    z: Tensor,
+    at: Tensor,
+    weight: Tensor | None,
+    label_smoothing: float,
+    needs: Needs,
+    constants: tuple[tuple[Any, ...], tuple[Any, ...]],
+    scale: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The cost of each row (N, 1), and the gradient times the scale (N, C, 1)."""
+    from lossary._kernels import f32, over_rows
+
+    value = z.new_empty(z.shape[0], 1)
+    gradient = torch.empty_like(z) if wanted else None
+    soft = at.is_floating_point()
+    narrow = at.dtype in (torch.float16, torch.bfloat16)
+    q = (at.float() if narrow else at).squeeze(2).contiguous() if soft else None
+    index = torch.zeros(z.shape[0], dtype=torch.int64) if soft else at.squeeze(1).contiguous()
+    given = (z.detach().squeeze(2), index, q, gradient if gradient is None else gradient.squeeze(2), value.squeeze(1))
+    logits, classes, probabilities, slopes, costs = (None if x is None else x.numpy() for x in given)
+    weights = None if weight is None else weight.detach().contiguous().numpy()
+    numbers = f32(label_smoothing), f32(needs.temperature), f32(needs.margin), *constants
+    upstream = f32(scale)
+
+    def part(x: Any, rows: slice) -> Any:
+        return None if x is None else x[rows]
+
+    over_rows(
+        lambda rows: run(
+            part(logits, rows), part(classes, rows), part(probabilities, rows), weights, *numbers, upstream,
+            part(costs, rows), part(slopes, rows),
+        ),
+        z.shape[0],
+    )  # fmt: skip
+    return value, gradient
+
+
 # The same in blocks.
 
 
@@ -274,6 +423,9 @@ class _Numbers(torch.autograd.Function):
         work = _blocks.scratch(z, dtype)
         for rows, space in _blocks.of_classes(z):
             block, at = z[rows, :, space].to(dtype), index[rows, None, space]
+            if not needs.closed_form:
+                numbers[:, rows, space] = torch.stack(_numbers_at(block, index[rows, space], needs))
+                continue
             found = {}
             if "logits" in needs.names:
                 found["logits"] = block.gather(1, at)
@@ -291,13 +443,9 @@ class _Numbers(torch.autograd.Function):
                 if needs.temperature != 1.0:
                     shifted.div_(needs.temperature)
                 shifted_true = shifted.gather(1, at)
-                exponential = shifted.exp() if needs.total is not None else shifted.exp_()
-                sum_exp = exponential.sum(1, keepdim=True)
-                log_sum = sum_exp.log()
+                exponential = shifted.exp_()
+                log_sum = exponential.sum(1, keepdim=True).log()
                 found |= {"largest": largest, "log_sum": log_sum, "log_p": shifted_true - log_sum}
-                if needs.total is not None:
-                    each = needs.total.value(exponential.div_(sum_exp), shifted.sub_(log_sum))
-                    found["total"] = each.sum(1, keepdim=True)
                 if "lower_log_p" in needs.names:
                     place, exists = _place_of_next_lower(block, block.gather(1, at), scratch=exponential)
                     lower_log_p = (block.gather(1, place) - largest) / needs.temperature - log_sum
@@ -325,6 +473,14 @@ class _Numbers(torch.autograd.Function):
 
             pull = torch.func.vjp(plain, z)[1]
             return pull(upstream[: len(needs.names)])[0], None, None
+        if not needs.closed_form:
+            out = torch.empty_like(z)
+            for rows, space in _blocks.of_classes(z):
+                with torch.enable_grad():
+                    leaf = z[rows, :, space].to(upstream.dtype).detach().requires_grad_()
+                    block = torch.stack(_numbers_at(leaf, index[rows, space], needs))
+                out[rows, :, space] = torch.autograd.grad(block, leaf, upstream[:, rows, space])[0]
+            return out, None, None
         return _gradient(z, index, numbers, lower, upstream, needs), None, None
 
     @staticmethod
@@ -359,14 +515,7 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
             shifted = torch.sub(_less_margin(block, spread(index), needs.margin), spread(number["largest"]), out=target)
             if temperature != 1.0:
                 shifted.div_(temperature)
-            if needs.total is None:
-                shifted.exp_().mul_(spread(to_p) * (-spread(number["log_sum"])).exp_())
-            else:
-                log_p = shifted.sub_(spread(number["log_sum"]))
-                p = log_p.exp()
-                each, to_each = needs.total.slope(p, log_p), spread(slope["total"]) / temperature
-                to_p_here = spread(to_p) - to_each * each.sum(1, keepdim=True)
-                torch.mul(p, to_p_here, out=target).addcmul_(each, to_each)
+            shifted.exp_().mul_(spread(to_p) * (-spread(number["log_sum"])).exp_())
         else:
             target.zero_()
         if to_logits is not None:

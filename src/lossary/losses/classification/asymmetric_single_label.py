@@ -7,7 +7,7 @@ from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
-from lossary._rows import Curve, Rows, average_over_rows
+from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import power
 
 
@@ -28,15 +28,9 @@ def asymmetric_single_label(
     smooth = label_smoothing / logits.shape[1]
 
     def as_other(p: Tensor, log_p: Tensor) -> Tensor:
-        return focus(p, log_p) * log_p
-
-    def slope(p: Tensor, log_p: Tensor) -> Tensor:
-        weight = focus(p, log_p)
-        return torch.addcmul(weight, weight, log_p, value=gamma_neg)
-
-    def focus(p: Tensor, log_p: Tensor) -> Tensor:
-        # products are several times faster than the exponential, and 4 is the default
-        return p.square().square() if gamma_neg == 4 else torch.exp(gamma_neg * log_p)
+        # products are several times faster than the exponential
+        focus = p.pow(gamma_neg) if float(gamma_neg).is_integer() else torch.exp(gamma_neg * log_p)
+        return focus * log_p
 
     def if_class(row: Rows) -> Tensor:
         as_true = power(-torch.expm1(row.log_p), gamma_pos) * row.log_p
@@ -47,7 +41,7 @@ def asymmetric_single_label(
         target,
         if_class,
         needs=("log_p", "total"),
-        total=Curve(as_other, slope),
+        total=as_other,
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=0.0,  # the smoothing is part of l(c): the weights of the true class and of the others differ

@@ -7,7 +7,7 @@ from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._objective import SoftmaxObjective
 from lossary._registry import objective
-from lossary._rows import Curve, Rows, average_over_rows
+from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import Exponent
 
 
@@ -25,27 +25,24 @@ def sample_dice(
 ) -> Tensor:
     """The pure function behind :class:`SampleDiceLoss`, with the same parameters."""
     check_class_inputs("sample_dice", logits, target, weight)
+    classes = logits.shape[1]
 
     def if_absent(p: Tensor, _: Tensor) -> Tensor:
         """One minus the score of a probability against 0."""
         size = p.pow(power)
         return size / (size + smooth) if smooth else torch.ones_like(p)
 
-    def slope_if_absent(p: Tensor, _: Tensor) -> Tensor:
-        size = p.pow(power)
-        return power * (size / (size + smooth)) * (smooth / (size + smooth)) if smooth else torch.zeros_like(p)
-
     def if_class(row: Rows) -> Tensor:
         p = row.log_p.exp()
         if_present = (p.pow(power) + 1 - 2 * p) / (p.pow(power) + 1 + smooth)
-        return (row.total - if_absent(p, row.log_p) + if_present) / logits.shape[1]
+        return (row.total - if_absent(p, row.log_p) + if_present) / classes
 
     return average_over_rows(
         logits,
         target,
         if_class,
         needs=("log_p", "total"),
-        total=Curve(if_absent, slope_if_absent),
+        total=if_absent,
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -1,0 +1,304 @@
+"""The loops over rows of classes that Numba compiles: cost and gradient of each row while it is in the cache.
+
+See :mod:`lossary._rows` for what is computed. This module imports Numba: import it where a large batch on a processor comes, and
+not before.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, loop
+
+# What a formula may ask of a row, in the order in which the loop hands it over.
+NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
+
+# Parts of a row that do not depend on a formula, compiled once.
+
+
+@elementary
+def _ordered(x: Any) -> Any:
+    """An integer for a number, in the same order, with NaN above all: integers compare at the speed of memory."""
+    bits = as_int(x)
+    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
+
+
+@elementary
+def _unordered(found: Any) -> Any:
+    return as_float(i32(found ^ i32(i32(found >> i32(31)) & i32(0x7FFFFFFF))))
+
+
+LEAST = i32(-0x7F800001)  # of minus infinity
+
+
+@loop
+def _largest(z: Any) -> Any:
+    """The largest number, or NaN."""
+    found = LEAST
+    for j in range(z.shape[0]):
+        found = max(found, _ordered(z[j]))
+    return _unordered(found)
+
+
+@loop
+def _largest_below(z: Any, bound: Any) -> Any:
+    """The largest number that is smaller than the bound, or minus infinity."""
+    found, limit = LEAST, _ordered(bound)  # of -0 that is -1
+    for j in range(z.shape[0]):
+        candidate = i32(_ordered(z[j]))
+        candidate = i32(0) if candidate == i32(-1) else candidate  # one zero instead of two
+        found = max(found, candidate if candidate < limit else LEAST)
+    return _unordered(found)
+
+
+@loop
+def _first_place(z: Any, of: Any) -> Any:
+    found = end = i32(z.shape[0])
+    for j in range(z.shape[0]):
+        found = min(found, i32(j) if z[j] == of else end)
+    return found
+
+
+@loop
+def _exponentials(z: Any, largest: Any, scale: Any, out: Any) -> Any:
+    """exp((z - largest) scale), and their sum."""
+    total = f32(0.0)
+    for j in range(z.shape[0]):
+        e = exp((z[j] - largest) * scale)
+        out[j] = e
+        total += e
+    return total
+
+
+@loop
+def _sum(z: Any) -> Any:
+    total = f32(0.0)
+    for j in range(z.shape[0]):
+        total += z[j]
+    return total
+
+
+@loop
+def _sum_of_squares(z: Any, centre: Any) -> Any:
+    total = f32(0.0)
+    for j in range(z.shape[0]):
+        total += (z[j] - centre) * (z[j] - centre)
+    return total
+
+
+@loop
+def _scaled(x: Any, factor: Any, out: Any) -> None:
+    for j in range(x.shape[0]):
+        out[j] = x[j] * factor
+
+
+@loop
+def _combined(e: Any, of_e: Any, z: Any, of_z: Any, centre: Any, of_distance: Any, constant: Any, out: Any) -> None:
+    for j in range(z.shape[0]):
+        out[j] = e[j] * of_e + z[j] * of_z + (z[j] - centre) * of_distance + constant
+
+
+@loop
+def _linear(z: Any, of_z: Any, centre: Any, of_distance: Any, constant: Any, out: Any) -> None:
+    for j in range(z.shape[0]):
+        out[j] = z[j] * of_z + (z[j] - centre) * of_distance + constant
+
+
+@loop
+def _added(x: Any, factor: Any, out: Any) -> None:
+    for j in range(x.shape[0]):
+        out[j] += x[j] * factor
+
+
+@loop
+def _masses(q: Any, index: Any, weight: Any, smoothing: Any, out: Any) -> None:
+    """q_c w_c of each class, with q a row of probabilities or one class."""
+    even = smoothing / f32(out.shape[0])
+    if q is not None:
+        for j in range(out.shape[0]):
+            out[j] = f32(q[j]) * (f32(1.0) - smoothing) + even
+    else:
+        for j in range(out.shape[0]):
+            out[j] = even
+        out[index] += f32(1.0) - smoothing
+    if weight is not None:
+        for j in range(out.shape[0]):
+            out[j] *= weight[j]
+
+
+@functools.lru_cache(maxsize=128)
+def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, margined: bool, hard: bool) -> Any:
+    """The loop for a formula of the :data:`NUMBERS` and, if it needs the total, the curve that is summed.
+
+    Args:
+        needs: which of the numbers the formula uses.
+        of_logits: the curve is one of logits, not of probabilities.
+        margined: there is a margin.
+        hard: the class of each row is known, so that the formula is only needed for that one.
+    """
+    wants_total, wants_lower = "total" in needs, "lower_log_p" in needs
+    wants_top = "top_log_p" in needs or "is_top" in needs
+    wants_variance, wants_squares = "variance" in needs, "sum_of_squares" in needs
+    wants_mean = "mean" in needs or wants_variance
+    softmax = wants_top or wants_lower or "log_p" in needs or (wants_total and not of_logits)
+    linear = wants_mean or wants_squares
+
+    @fused
+    def run(
+        z: Any, at: Any, q: Any, weight: Any, smoothing: Any, temperature: Any, margin: Any, constants: Any, curve_constants: Any,
+        scale: Any, value: Any, gradient: Any,
+    ) -> None:  # fmt: skip
+        """Of (N, C) and the class ``at`` of each row (-1: none, which costs nothing) or its probabilities ``q``."""
+        classes = z.shape[1]
+        scratch, slopes, own = np.empty(classes, f32), np.empty(classes, f32), np.empty(classes, f32)
+        rate = f32(1.0) / temperature
+        for i in range(z.shape[0]):
+            zi = z[i]
+            c = at[i]
+            if c < 0:
+                value[i] = f32(0.0)
+                if gradient is not None:
+                    gradient[i] = f32(0.0)
+                continue
+            e = scratch
+            if gradient is not None:
+                out = gradient[i]
+                if hard:
+                    e = out
+
+            # What is asked of the row.
+            largest, sum_exp, log_sum, others, top = f32(0.0), f32(1.0), f32(0.0), f32(0.0), 0
+            mean, variance, squares, total, bend = f32(0.0), f32(0.0), f32(0.0), f32(0.0), f32(0.0)
+            lower, lower_place = f32(-np.inf), 0
+            lead = zi[c]
+            if hard and margined:
+                lead -= margin
+            if softmax:
+                if hard and margined:
+                    before, after = zi[:c], zi[c + 1 :]
+                    largest = max(_largest(before), _largest(after))
+                    largest = lead if not largest > lead else largest
+                    e[c] = exp((lead - largest) * rate)
+                    sum_exp = _exponentials(before, largest, rate, e[:c]) + _exponentials(after, largest, rate, e[c + 1 :]) + e[c]
+                else:
+                    largest = _largest(zi)
+                    sum_exp = _exponentials(zi, largest, rate, e)
+                log_sum = log(sum_exp)
+            if wants_top or (margined and not hard):
+                top = min(_first_place(zi, largest), classes - 1)
+                others = _sum(e[:top]) + _sum(e[top + 1 :])
+            if wants_mean:
+                mean = _sum(zi) / f32(classes)
+            if wants_variance:
+                variance = _sum_of_squares(zi, mean) / f32(classes)
+            if wants_squares:
+                squares = _sum_of_squares(zi, f32(0.0))
+            if wants_total:
+                share = f32(1.0) / sum_exp
+                for j in range(classes):
+                    log_p = (zi[j] - largest) * rate - log_sum
+                    if of_logits:
+                        each, slope, _ = curve(zi[j], log_p, curve_constants)
+                    else:
+                        p = e[j] * share
+                        each, by_p, by_log_p = curve(p, log_p, curve_constants)
+                        slope = by_p * p + by_log_p
+                    total += each
+                    bend += slope
+                    if gradient is not None:
+                        slopes[j] = slope
+            if wants_lower and hard:
+                lower = _largest_below(zi, zi[c])
+                lower_place = min(_first_place(zi, lower), classes - 1)
+                if lower > f32(-np.inf):
+                    lower = (lower - largest) * rate - log_sum
+            top_log_p = -log_sum
+
+            # What the row costs, and the slopes by the numbers.
+            cost, to_p, to_row, to_top, to_lower = f32(0.0), f32(0.0), f32(0.0), f32(0.0), f32(0.0)
+            to_mean, to_variance, to_squares, to_total = f32(0.0), f32(0.0), f32(0.0), f32(0.0)
+            if hard:
+                found, own_slope, to_p, to_lower, to_top, _, to_mean, to_variance, to_squares, to_total = formula(
+                    zi[c], (lead - largest) * rate - log_sum, lower, top_log_p, f32(1.0) if c == top else f32(0.0), mean, variance,
+                    squares, total, constants,
+                )  # fmt: skip
+                if not lower > f32(-np.inf):
+                    to_lower = f32(0.0)
+                factor = weight[c] if weight is not None else f32(1.0)
+                value[i] = found * factor
+                factor *= scale
+            else:
+                mass = slopes if not wants_total else own
+                _masses(q[i] if q is not None else None, c, weight, smoothing, mass)
+                keep, to_largest = f32(1.0), f32(0.0)
+                if margined:
+                    keep = exp(-margin * rate)
+                for j in range(classes):
+                    x = (zi[j] - largest) * rate
+                    bulk, spread = sum_exp, f32(1.0)
+                    if margined:
+                        bulk = others + keep if j == top else sum_exp - e[j] * (f32(1.0) - keep)
+                        log_p = x - margin * rate - log(bulk)
+                        spread = others / bulk if j == top else f32(1.0) + (f32(1.0) - keep) * e[j] / bulk
+                    else:
+                        log_p = x - log_sum
+                    found, by_logit, by_log_p, _, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
+                        zi[j], log_p, f32(-np.inf), top_log_p, f32(1.0) if j == top else f32(0.0), mean, variance, squares, total,
+                        constants,
+                    )  # fmt: skip
+                    times = mass[j]
+                    cost += times * found
+                    to_bulk = times * by_log_p / bulk
+                    if margined:  # that of the largest is of another size: where their sum is meant they are added, and only there
+                        to_largest += to_bulk if j == top else f32(0.0)
+                        to_bulk = f32(0.0) if j == top else to_bulk
+                    to_row += to_bulk
+                    to_top += times * by_top
+                    to_mean += times * by_mean
+                    to_variance += times * by_variance
+                    to_squares += times * by_squares
+                    to_total += times * by_total
+                    if gradient is not None:
+                        out[j] = times * (by_logit + by_log_p * rate * spread)
+                value[i] = cost
+                factor = scale
+
+            # The gradient.
+            if gradient is not None:
+                to_p, to_lower, to_top, to_row = to_p * rate, to_lower * rate, to_top * rate, to_row * rate
+                of_e = -(to_row + (to_p + to_lower + to_top) / sum_exp) * factor
+                of_slope = to_total * factor
+                if wants_total and not of_logits:
+                    of_slope *= rate
+                    of_e -= of_slope * bend / sum_exp
+                of_z = f32(2.0) * to_squares * factor
+                of_distance = f32(2.0) * to_variance * factor / f32(classes)
+                constant = to_mean * factor / f32(classes)
+                if hard:
+                    if softmax and linear:
+                        _combined(e, of_e, zi, of_z, mean, of_distance, constant, out)
+                    elif softmax:
+                        _scaled(e, of_e, out)
+                    else:
+                        _linear(zi, of_z, mean, of_distance, constant, out)
+                    out[c] += (own_slope + to_p) * factor
+                else:
+                    _scaled(out, factor, out)
+                    if margined:
+                        slope_of_largest = out[top] + of_e * e[top]
+                        _added(e, of_e - to_largest * rate * factor, out)
+                        out[top] = slope_of_largest
+                    elif softmax:
+                        _added(e, of_e, out)
+                    if linear:
+                        _linear(zi, of_z, mean, of_distance, constant, e)
+                        _added(e, f32(1.0), out)
+                if wants_total:
+                    _added(slopes, of_slope, out)
+                if wants_top:
+                    out[top] += to_top * factor
+                if wants_lower:
+                    out[lower_place] += to_lower * factor
+
+    return run
