@@ -146,7 +146,6 @@ class AllItems(NamedTuple):
     items: Tensor
     start: int
     divisor: float
-    processes: int
 
 
 def all_items(owner: str, items: Tensor, group: Group = None) -> AllItems:
@@ -156,13 +155,13 @@ def all_items(owner: str, items: Tensor, group: Group = None) -> AllItems:
     has its own, is their sum over ``divisor``.
 
     >>> gathered = all_items("mine", torch.tensor([[1.0], [2.0]]))
-    >>> gathered.items.tolist(), gathered.start, gathered.divisor, gathered.processes
-    ([[1.0], [2.0]], 0, 2.0, 1)
+    >>> gathered.items.tolist(), gathered.start, gathered.divisor
+    ([[1.0], [2.0]], 0, 2.0)
     """
     check_tensor(owner, "items", items)
     ring = Ring(owner, items, group)
     gathered: Tensor = items if ring.size == 1 else _Gather.apply(items, ring)  # type: ignore[no-untyped-call]
-    return AllItems(gathered, ring.start, ring.divisor, ring.size)
+    return AllItems(gathered, ring.start, ring.divisor)
 
 
 class _Gather(torch.autograd.Function):
