@@ -16,7 +16,9 @@ from lossary.losses import ProtoECGNetLoss
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 4, generator=GENERATOR, dtype=torch.float64)
 TARGET = (torch.rand(6, 3, generator=GENERATOR) < 0.4).double()
-ZERO = dict.fromkeys(("cluster_weight", "separation_weight", "sparsity_weight", "diversity_weight", "contrastive_weight"), 0.0)
+ZERO: dict[str, Any] = dict.fromkeys(
+    ("cluster_weight", "separation_weight", "sparsity_weight", "diversity_weight", "contrastive_weight"), 0.0
+)
 
 
 def made(*, classes: int = 3, each: int = 2, joint: int = 0, seed: int = 0, **given: Any) -> ProtoECGNetLoss:
