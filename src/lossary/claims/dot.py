@@ -77,6 +77,6 @@ CLAIM = Claim(
             resolution=1 / 360,
         ),
     ),
-    seconds=60,
+    seconds=25,
     note="How much of it is another weighting of the two losses is asked in dot_reweighted.",
 )

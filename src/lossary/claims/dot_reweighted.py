@@ -25,6 +25,6 @@ CLAIM = Claim(
             shared=TEST_SHARE,
         ),
     ),
-    seconds=60,
+    seconds=25,
     note="The paper does not make this comparison; it says that the trainer eases a conflict that weights cannot.",
 )

@@ -60,7 +60,7 @@ CLAIM = Claim(
             resolution=1 / 180,
         ),
     ),
-    seconds=60,
+    seconds=20,
     note="The paper's data are photographs of plants and other images with large networks, and its metric learning samples"
     " triplets.",
 )

@@ -85,6 +85,6 @@ CLAIM = Claim(
             " mean cosines of prototypes of two labels.",
         ),
     ),
-    seconds=60,
+    seconds=40,
     note="The paper's electrocardiograms, its stages of training and its judgement by cardiologists are not repeated.",
 )

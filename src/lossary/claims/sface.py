@@ -20,6 +20,6 @@ CLAIM = Claim(
             batch_size=50,
         ),
     ),
-    seconds=110,
+    seconds=25,
     note="The paper trains networks for faces on millions of images; verification of faces is not measured.",
 )

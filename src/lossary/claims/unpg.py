@@ -71,6 +71,6 @@ CLAIM = Claim(
             " also the impostors' cosine is read.",
         ),
     ),
-    seconds=110,
+    seconds=70,
     note="The paper's gains are on faces with hundreds of thousands of people and batches of hundreds.",
 )
