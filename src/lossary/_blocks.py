@@ -1,6 +1,7 @@
 """How a large batch is cut into blocks that stay in a core's cache."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,15 @@ def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
         return False
     wrapped = any(x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (logits, *others))
     return not wrapped and type(logits) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0
+
+
+# Told of compiled loops, and to call them: whoever records tensor operations, among which they are not to be seen.
+watchers: list[Callable[[Callable[..., Any], tuple[Any, ...]], Any]] = []
+
+
+def call_compiled(loop: Callable[..., Any], *arguments: Any) -> Any:
+    """``loop(*arguments)``, a function of tensors that makes new ones and does its work in a compiled loop."""
+    return watchers[-1](loop, arguments) if watchers else loop(*arguments)
 
 
 def of_classes(z: Tensor) -> Iterator[tuple[slice, slice]]:

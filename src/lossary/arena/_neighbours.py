@@ -13,7 +13,10 @@ def _alike(embedding: Tensor, labels: Tensor) -> Tensor:
 
 
 def recall_at_k(embedding: Tensor, labels: Tensor, k: int = 1) -> Tensor:
-    return _alike(embedding, labels)[:, :k].any(1).double().mean()
+    unit = torch.nn.functional.normalize(embedding, dim=1)
+    cosine = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    nearest = cosine.masked_fill(labels != labels[:, None], -torch.inf).amax(1, keepdim=True)
+    return ((cosine > nearest).sum(1) < k).double().mean()
 
 
 def mean_average_precision_at_r(embedding: Tensor, labels: Tensor) -> Tensor:

@@ -2,17 +2,20 @@
 
 A dispatch mode sees every plain tensor operation that a function comes down to, below ``vmap`` and autograd. The tensors that these
 operations made are kept, and a replay writes into the very same ones: nothing is allocated, and what only looks at another tensor's
-memory, does not depend on the inputs or is not needed has nothing to be done for it at all.
+memory, does not depend on the inputs or is not needed has nothing to be done for it at all. Compiled loops, which no dispatch mode
+sees, say themselves that they are called (``_blocks.call_compiled``).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from lossary import _blocks
 
 aten = torch.ops.aten
 SHAPE_ONLY = (aten.ones_like, aten.zeros_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
@@ -21,8 +24,28 @@ READS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)  # wha
 
 
 @dataclass(frozen=True)
+class _Schema:
+    """As much of an operator's schema as is asked for."""
+
+    is_mutable: bool = False
+    arguments: tuple[Any, ...] = ()
+
+
+class _Compiled:
+    """A compiled loop, which takes part as an operation that makes new tensors."""
+
+    _schema, tags, overloadpacket = _Schema(), (), None
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+@dataclass(frozen=True)
 class _Operation:
-    function: Any  # an operator overload of torch.ops
+    function: Any  # an operator overload of torch.ops, or a compiled loop
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     result: Any
@@ -60,6 +83,21 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[_Operation] = []
         self.negated: dict[int, Tensor] = {}  # what a tensor is the negative of
         self.shortened: list[Tensor] = []  # what would have been a copy, and is none
+
+    def __enter__(self) -> Self:
+        _blocks.watchers.append(self._compiled)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _blocks.watchers.pop()
+
+    def _compiled(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        with _disable_current_modes():
+            result = function(*arguments)
+        self.operations.append(_Operation(_Compiled(function), arguments, {}, result))
+        return result
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -161,7 +199,7 @@ def _call(operation: tuple[Any, ...]) -> _Call:
     function, arguments, keywords, result = operation
     if function._schema.is_mutable:
         return function, arguments, keywords
-    into = _variant_with_out(function)
+    into = None if isinstance(function, _Compiled) else _variant_with_out(function)
     targets = _tensors(result)
     if into is None or len(targets) != len(function._schema.returns):
 

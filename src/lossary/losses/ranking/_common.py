@@ -178,7 +178,8 @@ def _value_and_gradient(
     plain: Plain, kernel: Callable[[], Kernel] | None, wanted: bool, scores: Tensor, *constants: Tensor
 ) -> tuple[Tensor, Tensor]:
     if kernel is not None:
-        return kernel()(scores, *constants, wanted)
+        found: tuple[Tensor, Tensor] = _blocks.call_compiled(kernel(), scores, *constants, wanted)
+        return found
     size = _blocks.ACCELERATOR_BLOCK if scores.device.type != "cpu" else BLOCK
     step = max(1, size // max(1, scores.shape[1] ** 2))
     values, gradients = [], []
