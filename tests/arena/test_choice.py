@@ -191,6 +191,45 @@ def test_what_is_named_is_what_is_compared() -> None:
     assert other.baseline == Candidate("focal")
 
 
+def retrieval(counts: list[int]) -> Data:
+    target = np.repeat(np.arange(len(counts)), counts)
+    return from_arrays("made", np.random.default_rng(0).normal(size=(len(target), 3)), target, task="retrieval")
+
+
+def test_retrieval_with_few_and_with_many_classes() -> None:
+    always = {"contrastive", "normalized_softmax", "multi_similarity(beta=40.0, threshold=0.5)", "sup_con"}
+    few, many = chosen(retrieval([20] * 10)), chosen(retrieval([6] * 80))
+    assert set(few) == {*always, "batch_hard_triplet", "circle"}
+    assert set(many) == {*always, "proxy_anchor", "cosface"}
+    assert "for few classes, here 4" in few["batch_hard_triplet"]
+    assert "for many classes, here 40" in many["proxy_anchor"]
+    assert make_protocol(retrieval([20] * 10)).look == (
+        "80 training rows of 4 classes, of 20 rows each; validation and test have other classes"
+    )
+    assert "of 3 to 60 rows" in make_protocol(retrieval([3, 60] * 20)).look
+
+
+def ranking(relevance: Array, items: int) -> Data:
+    features = np.random.default_rng(0).normal(size=(len(relevance), 3))
+    return from_arrays("made", features, relevance, task="ranking", groups=np.arange(len(relevance)) // items, group_name="query")
+
+
+def test_rankings_of_each_kind() -> None:
+    always = {"mean_squared_error", "lambda_loss", "list_net", "approx_ndcg"}
+    lone = ranking((np.arange(120) % 4 == 0).astype(float), 4)
+    assert set(chosen(lone)) == {*always, "neural_ndcg"}
+    assert "the chance that it is chosen" in chosen(lone)["list_net"]
+    assert make_protocol(lone).look == (
+        "72 training rows in 18 lists of 4 items, relevant or not, 75% of the items irrelevant, at most one relevant in a list"
+    )
+    graded = np.array([0, 0, 1, 2] * 60)
+    graded[:24] = 0
+    assert set(chosen(ranking(graded, 6))) == {*always, "neural_ndcg", "rank_net"}
+    assert "of the lists have none that is relevant and do not count" in make_protocol(ranking(graded, 6)).look
+    assert set(chosen(ranking(np.arange(240) % 5 + 1, 6))) == {*always, "neural_ndcg", "rank_net", "list_mle"}
+    assert "neural_ndcg" not in chosen(ranking(np.arange(1500) % 3, 120))
+
+
 def test_reasons_are_part_of_the_protocol_and_not_of_the_work() -> None:
     protocol = make_protocol(classes([100, 100, 100]))
     assert protocol.to_dict()["reasons"] == protocol.why

@@ -1,12 +1,15 @@
 """A recorded computation gives, on whatever is put into its inputs, what the function itself gives there."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from lossary import _blocks
 from lossary.arena._record import Recording
 
 Function = Callable[[Tensor, Tensor], Sequence[Tensor]]
@@ -49,11 +52,50 @@ def passed_on(x: Tensor, w: Tensor) -> list[Tensor]:
     return [x, torch.ones(3), doubled, doubled.transpose(1, 2), w[0]]
 
 
+class Loop(torch.autograd.Function):
+    """The square and its slope, computed where no tensor operation is seen."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        made: tuple[Tensor, Tensor] = _blocks.call_compiled(squared, x)
+        return made
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Tensor:
+        slope: Tensor = ctx.saved_tensors[0]
+        return slope * upstream
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], x: Tensor) -> Any:
+        return Loop.apply(x), (0, 0)  # type: ignore[no-untyped-call]
+
+
+def squared(x: Tensor) -> tuple[Tensor, Tensor]:
+    value, slope = torch.empty_like(x), torch.empty_like(x)
+    value.numpy()[:] = np.square(x.numpy())
+    slope.numpy()[:] = 2 * x.numpy()
+    return value, slope
+
+
+def compiled(x: Tensor, w: Tensor) -> list[Tensor]:
+    """A loop that no operation shows, differentiated and followed by what depends on it."""
+    with torch.enable_grad():
+        leaf = w.detach().requires_grad_()
+        value = vmap(lambda rows, weight: Loop.apply(rows @ weight)[0].sum())(x, leaf)  # type: ignore[no-untyped-call]
+        (gradient,) = torch.autograd.grad((value**2).sum(), leaf)
+    return [value.detach(), gradient]
+
+
 def draw() -> tuple[Tensor, Tensor]:
     return torch.randn(2, 5, 4), torch.randn(2, 4, 4)
 
 
-@pytest.mark.parametrize("function", [gradients, in_place, several, by_number, passed_on])
+@pytest.mark.parametrize("function", [compiled, gradients, in_place, several, by_number, passed_on])
 def test_a_repetition_gives_the_same_bits(function: Function) -> None:
     torch.manual_seed(0)
     x, w = draw()

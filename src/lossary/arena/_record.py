@@ -8,7 +8,7 @@ sees, say themselves that they are called (``_blocks.call_compiled``).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,16 +84,7 @@ class _Recorder(TorchDispatchMode):
         self.negated: dict[int, Tensor] = {}  # what a tensor is the negative of
         self.shortened: list[Tensor] = []  # what would have been a copy, and is none
 
-    def __enter__(self) -> Self:
-        _blocks.watchers.append(self._compiled)
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        _blocks.watchers.pop()
-
-    def _compiled(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def compiled(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         with _disable_current_modes():
             result = function(*arguments)
         self.operations.append(_Operation(_Compiled(function), arguments, {}, result))
@@ -134,8 +125,13 @@ class Recording:
     """
 
     def __init__(self, function: Callable[[], Sequence[Tensor]], inputs: Sequence[Tensor]):
-        with _Recorder() as recorder:
-            outputs = function()
+        recorder = _Recorder()
+        _blocks.watchers.append(recorder.compiled)
+        try:
+            with recorder:
+                outputs = function()
+        finally:
+            _blocks.watchers.pop()
         kept = _needed(_varying(recorder, inputs), outputs)
         held: dict[int, Tensor] = {}
 

@@ -27,17 +27,16 @@ BASELINES: dict[Kind, Candidate] = {
     "ranking": Candidate("mean_squared_error"),
 }
 USUAL: dict[Kind, str] = {
-    "retrieval": "the oldest loss on pairs and the usual one: same classes near each other, others at least a margin apart; where"
-    " everything else is equal, newer ones have hardly surpassed it",
+    "retrieval": "the oldest loss of pairs and still the usual one: same classes near each other, others a margin apart; where all"
+    " else was equal, newer ones hardly surpassed it (Musgrave et al., 2020)",
     "ranking": "what is used when nobody has thought of lists: fits the relevance of each item for itself",
 }
 MOST = 7  # candidates, the baseline among them: each one more widens every interval, and takes its time
 MANY_CLASSES = 20
 LONG_TAIL = 10  # classes from which on, and times by which the most frequent one outnumbers the rarest
 RARE_LABEL = 0.1
-MANY_TO_FIND = 100  # classes of a retrieval from which on a weight vector for each is seldom trained
-FEW_ALIKE = 10  # rows of a class below which pairs are the same few again and again
-LONG_LIST = 100  # items from which on the pairs of a list are many
+LONG_LIST = 100  # items beyond which a smooth sort takes many times as long as anything else
+FEW_IRRELEVANT = 0.2  # share of the items below which the whole order is known, and not only what belongs to the head
 MOST_WEIGHTS = 6  # classes whose weights can still be read in the name of a candidate
 DOUBTFUL = 0.1  # labels that a quick model does not predict; with fewer, wrong labels can hardly matter
 PROBED, FEWEST, FOLDS = 2000, 50, 3  # rows that the quick model sees at most, and needs at least
@@ -322,17 +321,50 @@ def _retrieval(look: Look, judge: Metric) -> Chosen:
     classes = len(look.counts)
     yield (
         Candidate("normalized_softmax"),
-        f"a classifier on the sphere, which needs no pairs: {classes:,} training classes, and each keeps one direction",
+        "a classifier on the sphere, which needs no pairs: one direction for each training class",
     )
-    yield Candidate("multi_similarity"), "weighs each pair by how it compares to the others of its anchor, and mines the hard ones"
-    yield from _undecided(look)
-
-
-def _undecided(look: Look) -> Chosen:
-    yield from ()
+    yield (
+        Candidate("multi_similarity", {"beta": 40.0, "threshold": 0.5}),
+        "weighs a pair by the others of its anchor and leaves out the easy ones, with the values of the authors' own program",
+    )
+    yield (
+        Candidate("sup_con"),
+        "each positive against all the others of its anchor in one softmax, so that near negatives push most",
+    )
+    if classes >= MANY_CLASSES:
+        yield (
+            Candidate("proxy_anchor"),
+            f"for many classes, here {classes:,}: one proxy for each, which sees the whole batch and not only the few of its class",
+        )
+        yield Candidate("cosface"), f"for many classes, here {classes:,}: the classifier with a margin, as faces are recognised"
+    else:
+        yield (
+            Candidate("batch_hard_triplet"),
+            f"for few classes, here {classes}: most triplets are soon right, and only the hardest of each anchor count",
+        )
+        yield Candidate("circle"), "weighs each similarity by how far it is from where it should be"
 
 
 def _ranking(look: Look, judge: Metric) -> Chosen:
+    longest = max(look.lists)
+    yield (
+        Candidate("lambda_loss"),
+        "for NDCG: a pair of items counts as much as NDCG would change if they traded places; the usual one where lists are there",
+    )
     if look.lone:
-        yield Candidate("listnet"), "for one relevant item in a list: the cross-entropy of a softmax over the list"
-    yield from ()
+        yield Candidate("list_net"), "for one relevant item in a list: the softmax over the list is the chance that it is chosen"
+    else:
+        yield (
+            Candidate("list_net"),
+            "for whole lists: a softmax of the scores against one of the relevance, at the cost of a softmax",
+        )
+    yield Candidate("approx_ndcg"), "trains NDCG itself, made smooth by counting who stands before whom"
+    if longest <= LONG_LIST:
+        yield Candidate("neural_ndcg"), f"trains NDCG through a sort made smooth, which lists of at most {longest:,} items allow"
+    if not look.lone:
+        yield Candidate("rank_net"), "for the order as a whole: each pair counts the same, at the foot of a list as at its head"
+    if look.irrelevant < FEW_IRRELEVANT:
+        yield (
+            Candidate("list_mle"),
+            f"for relevance all over the list ({_percent(look.irrelevant)} of the items have none): the likelihood of the order",
+        )
