@@ -10,6 +10,7 @@ from lossary._registry import name_of, specs, suggestion
 BESIDE = {
     "align_gradients": "lossary.losses.distillation.dual_head_kd",
     "black_box_cross_entropy": "lossary.metrics.black_box",
+    "candidate_orders": "lossary.losses.sets.order_search",
     "mean_max_sim": "lossary.losses.contrastive.video_colbert",
     "naive_bayes_fit": "lossary.losses.classification.naive_bayes",
 }

@@ -77,6 +77,8 @@ from lossary.losses.multilabel.poly_focal import poly_focal as poly_focal
 from lossary.losses.multilabel.proto_ecgnet import proto_ecgnet as proto_ecgnet
 from lossary.losses.multilabel.sigmoid_focal import sigmoid_focal as sigmoid_focal
 from lossary.losses.ranking.approx_ndcg import approx_ndcg as approx_ndcg
+from lossary.losses.ranking.ar2_ranker import ar2_ranker as ar2_ranker
+from lossary.losses.ranking.ar2_retriever import ar2_retriever as ar2_retriever
 from lossary.losses.ranking.lambda_loss import lambda_loss as lambda_loss
 from lossary.losses.ranking.list_mle import list_mle as list_mle
 from lossary.losses.ranking.list_net import list_net as list_net
@@ -87,6 +89,9 @@ from lossary.losses.regression.huber import huber as huber
 from lossary.losses.regression.log_cosh import log_cosh as log_cosh
 from lossary.losses.regression.mean_absolute_error import mean_absolute_error as mean_absolute_error
 from lossary.losses.regression.mean_squared_error import mean_squared_error as mean_squared_error
+from lossary.losses.sets.order_search import candidate_orders as candidate_orders
+from lossary.losses.sets.order_search import order_search as order_search
+from lossary.losses.sets.set_cross_entropy import set_cross_entropy as set_cross_entropy
 from lossary.metrics.black_box import black_box_cross_entropy as black_box_cross_entropy
 
 BESIDE: dict[str, str]

@@ -157,3 +157,11 @@ def test_expected_is_an_oracle() -> None:
     assert float(value) == pytest.approx(by_hand)
     oracle = expected(lambda a, b: unrolled(a, b, 1.0, 0, 0.0, None, True), s, torch.tensor([[0, 1]]), s > -1)[0]
     assert float(oracle) == pytest.approx(by_hand)
+
+
+def test_compiling_it_does_not_unroll_the_rounds() -> None:
+    scores, relevance, mask = drawn(3, 6)
+    one, other = (scores.nan_to_num().requires_grad_() for _ in range(2))
+    torch.compile(NeuralNDCGLoss(), fullgraph=True, backend="aot_eager")(one, relevance, mask).backward()
+    NeuralNDCGLoss()(other, relevance, mask).backward()
+    torch.testing.assert_close(one.grad, other.grad)

@@ -7,6 +7,7 @@ lists. Small batches, and whatever ``torch.compile`` sees, take the plain operat
 derivatives are made of.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -58,15 +59,24 @@ def check_lists(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | No
     relevance = relevance.to(scores.dtype)
     if mask is None:
         return Lists(scores, relevance, torch.ones_like(scores, dtype=torch.bool))
+    check_mask(owner, mask, scores)
+    return Lists(scores.masked_fill(~mask, 0.0), relevance.masked_fill(~mask, 0.0), mask)
+
+
+def check_mask(owner: str, mask: Tensor, scores: Tensor) -> None:
     check_tensor(owner, "mask", mask)
     check_shape(owner, "mask", mask, tuple(scores.shape))
     if mask.dtype != torch.bool:
         raise InvalidTypeError(f"{owner}: mask must be bool (True for a real item), got {mask.dtype}")
-    return Lists(scores.masked_fill(~mask, 0.0), relevance.masked_fill(~mask, 0.0), mask)
 
 
-def gains(relevance: Tensor, exponential_gain: bool) -> Tensor:
-    return torch.exp2(relevance) - 1 if exponential_gain else relevance
+def gains_and_ideal(lists: Lists, exponential_gain: bool, k: int | None = None) -> tuple[Tensor, Tensor]:
+    """Gains (lists, items), and the largest possible discounted sum of the first k (lists,), 0 without a relevant item.
+
+    Losses divide by the latter last, as gains are whole numbers, with which differences keep their digits.
+    """
+    gain = torch.exp2(lists.relevance) - 1 if exponential_gain else lists.relevance
+    return gain, (gain.sort(1, descending=True).values * discounts(gain.shape[1], k, gain)).sum(1)
 
 
 def discounts(items: int, k: int | None, like: Tensor) -> Tensor:
@@ -75,12 +85,8 @@ def discounts(items: int, k: int | None, like: Tensor) -> Tensor:
     return found if k is None else torch.where(torch.arange(items, device=like.device) < k, found, 0.0)
 
 
-def normalized_gains(lists: Lists, exponential_gain: bool, k: int | None) -> tuple[Tensor, Tensor]:
-    """Gains over the largest possible discounted sum of the first k, and whether a list has a relevant item at all."""
-    gain = gains(lists.relevance, exponential_gain)
-    best = (gain.sort(1, descending=True).values * discounts(gain.shape[1], k, gain)).sum(1)
-    counts = best > 0
-    return gain / torch.where(counts, best, 1.0).unsqueeze(1), counts
+def of_ideal(per_list: Tensor, ideal: Tensor) -> Tensor:
+    return per_list / torch.where(ideal > 0, ideal, 1.0)
 
 
 def by_score(lists: Lists) -> Tensor:
@@ -111,22 +117,30 @@ def average_over_lists(per_list: Tensor, counts: Tensor, reduction: str) -> Tens
     return reduce(per_list.masked_fill(~counts, 0.0), counts.sum(), reduction)
 
 
-def by_list(plain: Plain, kernel: Callable[[], Kernel] | None, scores: Tensor, *constants: Tensor, work: int = 1) -> Tensor:
+def by_list(
+    plain: Plain,
+    kernel: Callable[[], Kernel],
+    scores: Tensor,
+    *constants: Tensor,
+    closed: Kernel | None = None,
+    work: int = 1,
+) -> Tensor:
     """The loss of each list (lists,).
 
     Args:
         plain: the loss in plain operations; of scores (lists, items) and constants whose dimension 0 are the lists.
         kernel: gives the same in closed form for float32 on a processor, and is only asked for it when it is needed.
         scores, constants: what both are called with. Only the scores have a gradient here.
+        closed: the closed form in tensor operations for what is not float32 on a processor; else autograd differentiates ``plain``.
         work: how often all pairs are gone through.
     """
     pairs = work * scores.shape[0] * scores.shape[1] ** 2
     differentiable = any(constant.requires_grad for constant in constants)
     if pairs <= SMALL or differentiable or torch.compiler.is_compiling():
         return plain(scores, *constants)
-    closed = kernel if scores.device.type == "cpu" and scores.dtype == torch.float32 else None
     wanted = scores.requires_grad and torch.is_grad_enabled()
-    found: Tensor = _ByList.apply(plain, closed, wanted, scores, *constants)[0]  # type: ignore[no-untyped-call]
+    of_block = closed or functools.partial(_by_autograd, plain)
+    found: Tensor = _ByList.apply(plain, kernel, of_block, wanted, scores, *constants)[0]  # type: ignore[no-untyped-call]
     return found
 
 
@@ -135,13 +149,13 @@ class _ByList(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        plain: Plain, kernel: Callable[[], Kernel] | None, wanted: bool, scores: Tensor, *constants: Tensor
+        plain: Plain, kernel: Callable[[], Kernel], of_block: Kernel, wanted: bool, scores: Tensor, *constants: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return _value_and_gradient(plain, kernel, wanted, scores, *constants)
+        return value_and_gradient(kernel, of_block, wanted, scores, *constants)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.plain, ctx.kernel, _, *tensors = inputs
+        ctx.plain, ctx.kernel, ctx.of_block, _, *tensors = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(output[1], *tensors)
 
@@ -151,43 +165,49 @@ class _ByList(torch.autograd.Function):
         nothing = [None] * len(constants)
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
             pull = torch.func.vjp(lambda z: ctx.plain(z, *constants), scores)[1]
-            return None, None, None, pull(upstream)[0], *nothing
+            return None, None, None, None, pull(upstream)[0], *nothing
         if not gradient.numel():
-            gradient = _value_and_gradient(ctx.plain, ctx.kernel, True, scores, *constants)[1]
-        return None, None, None, gradient * upstream.unsqueeze(1), *nothing
+            gradient = value_and_gradient(ctx.kernel, ctx.of_block, True, scores, *constants)[1]
+        return None, None, None, None, gradient * upstream.unsqueeze(1), *nothing
 
     @staticmethod
     def vmap(
         info: Any,
         in_dims: tuple[int | None, ...],
         plain: Plain,
-        kernel: Callable[[], Kernel] | None,
+        kernel: Callable[[], Kernel],
+        of_block: Kernel,
         wanted: bool,
         *tensors: Tensor,
     ) -> Any:
-        mapped = [_blocks.mapped_first(x, dim, info.batch_size) for x, dim in zip(tensors, in_dims[3:], strict=True)]
-        lists = mapped[0].shape[1]
-        value, gradient = _ByList.apply(plain, kernel, wanted, *(x.flatten(0, 1) for x in mapped))  # type: ignore[no-untyped-call]
-        shape = (info.batch_size, lists)
+        mapped = [_blocks.mapped_first(x, dim, info.batch_size) for x, dim in zip(tensors, in_dims[4:], strict=True)]
+        shape = (info.batch_size, mapped[0].shape[1])
+        flat = (x.flatten(0, 1) for x in mapped)
+        value, gradient = _ByList.apply(plain, kernel, of_block, wanted, *flat)  # type: ignore[no-untyped-call]
         if not gradient.numel():
             return (value.unflatten(0, shape), gradient), (0, None)
         return (value.unflatten(0, shape), gradient.unflatten(0, shape)), (0, 0)
 
 
-def _value_and_gradient(
-    plain: Plain, kernel: Callable[[], Kernel] | None, wanted: bool, scores: Tensor, *constants: Tensor
+def value_and_gradient(
+    kernel: Callable[[], Kernel], of_block: Kernel, wanted: bool, scores: Tensor, *constants: Tensor
 ) -> tuple[Tensor, Tensor]:
-    if kernel is not None:
-        found: tuple[Tensor, Tensor] = _blocks.call_compiled(kernel(), scores, *constants, wanted)
-        return found
+    """The loss of each list and its gradient (nothing, unless it is wanted), a few lists at a time."""
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        done: tuple[Tensor, Tensor] = _blocks.call_compiled(kernel(), scores, *constants, wanted)
+        return done
     size = _blocks.ACCELERATOR_BLOCK if scores.device.type != "cpu" else BLOCK
     step = max(1, size // max(1, scores.shape[1] ** 2))
-    values, gradients = [], []
-    for part, *others in zip(*(x.split(step) for x in (scores, *constants)), strict=True):
-        with torch.set_grad_enabled(wanted):
-            leaf = part.detach().requires_grad_(wanted)
-            value = plain(leaf, *others)
-            if wanted:
-                gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
-        values.append(value.detach())
-    return torch.cat(values), torch.cat(gradients) if wanted else scores.new_empty(0)
+    blocks = zip(*(x.split(step) for x in (scores, *constants)), strict=True)
+    found = [of_block(*block, wanted) for block in blocks]
+    value, gradient = (torch.cat(parts).to(scores.dtype) for parts in zip(*found, strict=True))
+    return value, gradient
+
+
+def _by_autograd(plain: Plain, scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *constants, wanted = rest
+    with torch.set_grad_enabled(wanted):
+        leaf = scores.detach().requires_grad_(wanted)
+        value = plain(leaf, *constants)
+        gradient = torch.autograd.grad(value.sum(), leaf)[0] if wanted else scores.new_empty(0)
+    return value.detach(), gradient

@@ -14,7 +14,8 @@ from lossary.losses.ranking._common import (
     average_over_lists,
     by_list,
     check_lists,
-    normalized_gains,
+    gains_and_ideal,
+    of_ideal,
 )
 
 
@@ -30,10 +31,10 @@ def approx_ndcg(
 ) -> Tensor:
     """The pure function behind :class:`ApproxNDCGLoss`, with the same parameters."""
     lists = check_lists("approx_ndcg", scores, relevance, mask)
-    gain, counts = normalized_gains(lists, exponential_gain, None)
+    gain, ideal = gains_and_ideal(lists, exponential_gain)
     plain = functools.partial(_plain, alpha)
     per_list = by_list(plain, functools.partial(_kernel, alpha), lists.scores, gain, lists.real)
-    return average_over_lists(per_list, counts, reduction)
+    return average_over_lists(of_ideal(per_list, ideal), ideal > 0, reduction)
 
 
 def _plain(alpha: float, scores: Tensor, gain: Tensor, real: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from lossary.losses.ranking._common import (
     RankingObjective,
     average_over_lists,
     check_lists,
-    normalized_gains,
+    gains_and_ideal,
+    of_ideal,
     pairs_in_order,
 )
 from lossary.losses.ranking._pairs import Weights, logistic_pairs
@@ -34,10 +35,10 @@ def lambda_loss(
 ) -> Tensor:
     """The pure function behind :class:`LambdaLoss`, with the same parameters."""
     lists = check_lists("lambda_loss", scores, relevance, mask)
-    gain, _ = normalized_gains(lists, exponential_gain, k)
+    gain, ideal = gains_and_ideal(lists, exponential_gain, k)
     of_distance, of_discounts = {"ndcg_loss2++": (mu, 1.0), "ndcg_loss2": (1.0, 0.0), "lambda_rank": (0.0, 1.0)}[weighing]
     nats = logistic_pairs(lists, gain, Weights(of_distance, of_discounts, k=k), sigma)
-    return average_over_lists(nats / math.log(2), pairs_in_order(lists) > 0, reduction)
+    return average_over_lists(of_ideal(nats, ideal) / math.log(2), pairs_in_order(lists) > 0, reduction)
 
 
 @objective(family="ranking", function=lambda_loss, link="ranking", spatial=False, tune={"mu": (1.0, 30.0), "sigma": (0.1, 10.0)})
