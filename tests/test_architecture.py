@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
 CORE = {
     "errors", "_domains", "_checks", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels", "_pairs",
-    "distributed",
+    "_neighbours", "distributed",
 }  # fmt: skip
 # What `import lossary` offers by name.
 MODULES = {
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "_label_loops": {"_kernels"},
     "_row_loops": {"_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
+    "_neighbours": {"_pairs"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
     "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_loops"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective"},

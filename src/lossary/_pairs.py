@@ -289,7 +289,7 @@ def _whole(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor 
     return tuple(number.sum() if place == 0 else number.detach().sum() for place, number in enumerate(numbers))
 
 
-def _similarities(anchors: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def similarities(anchors: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The anchors of each block and their similarities with all items, in room that the next block takes again.
 
     Nothing small is to be allocated and kept between two blocks: it would lie between their temporaries, and keep the system's
@@ -408,7 +408,7 @@ def _sweep(
     if plan.kernel is not None and anchors.device.type == "cpu" and anchors.dtype == items.dtype == torch.float32:
         return _sweep_of_kernel(plan, plan.kernel, anchors, items, fixed, slopes, upstream)
     found: tuple[Tensor, ...] = ()
-    for rows, s in _similarities(anchors, items):
+    for rows, s in similarities(anchors, items):
         pairs = plan.pairs(rows, anchors.shape[0], items.shape[0], fixed)
         if slopes is None:
             numbers = plan.row(s, pairs, *parameters)
@@ -452,7 +452,7 @@ def _sweep_of_kernel(
     flowing = flowing.contiguous() if slopes is not None else flowing[:0]
     numbers = anchors.new_empty(n, kernel.numbers)
     by_ordered = None if slopes is None else slopes.in_order(ordered)
-    for rows, s in _similarities(anchors, ordered):
+    for rows, s in similarities(anchors, ordered):
         where = (x[rows].numpy() for x in (first, last, own, flowing, numbers))
         loop(s.numpy(), *where, *kernel.constants)
         if slopes is not None:

@@ -1,0 +1,51 @@
+"""Nearest neighbours by Euclidean distance, found a block of rows at a time, and the score of how they agree with labels."""
+
+import torch
+from torch import Tensor
+
+from lossary._pairs import similarities
+
+
+def nearest_others(x: Tensor, count: int) -> Tensor:
+    """(N, count): which other rows are nearest to each, nearest first. A row is told from its duplicates by its place."""
+    found = torch.empty(len(x), count, dtype=torch.int64, device=x.device)
+    if not found.numel():
+        return found
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        centred = x - x.mean(0)  # distances stay, and the squares lose fewer digits
+        half = centred.square().sum(1) / 2
+        for rows, s in similarities(centred, centred):
+            s.sub_(half).diagonal(rows.start).fill_(-torch.inf)
+            found[rows] = s.topk(count, 1).indices
+    return found
+
+
+def inter_and_intra_class_score(x: Tensor, labels: Tensor, neighbors: int | None, retrieved: int | None) -> Tensor:
+    """The ICNN score of a batch; differentiable by the distances to the neighbours."""
+    n = len(x)
+    if n < 3:
+        return 1 + 0 * x.sum()
+    smallest = int(labels.unique(return_counts=True)[1].min()) if neighbors is None else neighbors + 1
+    k = max(1, min(smallest - 1, n - 2))
+    within = max(k, min(retrieved or k + 1, n - 1))
+    place = nearest_others(x.detach(), within)
+    d = ((x[:, None] - x[place]).square().sum(2) + torch.finfo(x.dtype).eps ** 2).sqrt()
+    same = labels[place] == labels[:, None]
+    foreign = d.masked_fill(same, torch.inf).amin(1, keepdim=True)
+    reached = foreign < torch.inf
+    relative = torch.where(reached, d[:, :k] / torch.where(reached, foreign, 1.0), 0.0)
+    relative = relative / relative.amax(1, keepdim=True).clamp_min(1)
+    alike, other = same[:, :k], ~same[:, :k]
+    compact = 1 - _mean_of_rows(relative, alike)
+    largest = d[:, :k].masked_fill(~other, 0.0).amax()
+    some = other.any()
+    apart = torch.where(some, _mean_of_rows(d[:, :k] / torch.where(some, largest, 1.0), other), 1.0)
+    share = alike.to(x.dtype).mean() if k + 2 < n else x.new_ones(())
+    return ((compact + apart) / 2 + share) / 2
+
+
+def _mean_of_rows(x: Tensor, chosen: Tensor) -> Tensor:
+    """The mean, over the rows that have a chosen element, of the mean of these."""
+    count = chosen.sum(1)
+    rows = x.masked_fill(~chosen, 0.0).sum(1) / count.clamp_min(1)
+    return rows.sum() / (count > 0).sum().clamp_min(1)

@@ -1,0 +1,117 @@
+"""OPIS: how differently one threshold works for different classes."""
+
+import torch
+from torch import Tensor
+
+from lossary._domains import Fraction, PositiveCount, checked
+from lossary._registry import unit
+from lossary.errors import InvalidValueError
+from lossary.metrics._pairwise import check_labelled, class_sizes, of_cosines
+
+_CELLS = 1 << 16  # of the range of cosines, in which a threshold is looked for
+
+
+@unit(kind="diagnostic")
+@checked("opis")
+def opis(
+    embedding: Tensor, labels: Tensor, *, far_range: tuple[float, float] = (1e-2, 1e-1), points: PositiveCount = 101
+) -> Tensor:
+    r"""Operating-point inconsistency score: how differently one threshold works for different classes.
+
+    .. math:: \frac{1}{T C} \sum_{t} \sum_{c} \bigl( U_c(t) - \bar U(t) \bigr)^2
+
+    U of a class is the harmonic mean of the share of its positive pairs that a threshold of the cosine accepts and the share of its
+    negative ones that it rejects; the thresholds are evenly spaced over the range in which the share of all negative pairs that are
+    accepted lies in ``far_range``. The pairs of a class are those with at least one sample of it, a reading, as the paper does not
+    say; classes of one sample are left out. Papers report it times 1,000. It varies much from seed to seed. It works on blocks
+    of rows.
+
+    Args:
+        embedding: of the samples.
+        labels: their classes.
+        far_range: the smallest and the largest false accept rate of interest.
+        points: how many thresholds there are.
+    Shape: embedding (N, D); labels (N,) integers; the result is a scalar, 0 with fewer than two classes of two samples.
+    Units: squared utilities, of which 0.25 is the most.
+    Errors: a shape or dtype other than these, or a range that is none, is a ``LossaryError``.
+    Source: Zhang, Xu, Tang, Fang, Wu, Tighe and Xing, "Threshold-Consistent Margin Loss for Open-World Deep Metric Learning", 2023.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]])
+    >>> opis(x, torch.tensor([0, 0, 1, 1]), far_range=(0.1, 0.9))
+    tensor(0.0188)
+    """
+    utility = _utilities("opis", embedding, labels, far_range, points)
+    return (utility - utility.mean(0)).square().mean() if utility.numel() else utility.sum()
+
+
+@unit(kind="diagnostic")
+@checked("epsilon_opis")
+def epsilon_opis(
+    embedding: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: Fraction = 0.1,
+    far_range: tuple[float, float] = (1e-2, 1e-1),
+    points: PositiveCount = 101,
+) -> Tensor:
+    r"""How far apart the worst and the best classes are at one threshold.
+
+    .. math:: \frac1T \sum_t \bigl| U_{\mathrm{worst}}(t) - U_{\mathrm{best}}(t) \bigr|
+
+    with the mean utility of the share epsilon of classes with the least utility, and of that with the most, at each threshold;
+    what the utility and the thresholds are is said at :func:`opis`. The form is a reading, as the paper does not give it.
+
+    Args:
+        embedding: of the samples.
+        labels: their classes.
+        epsilon: the share of classes at each end, at least one.
+        far_range: the smallest and the largest false accept rate of interest.
+        points: how many thresholds there are.
+    Shape: embedding (N, D); labels (N,) integers; the result is a scalar, 0 with fewer than two classes of two samples.
+    Units: utilities, in [0, 1].
+    Errors: a shape or dtype other than these, or a range that is none, is a ``LossaryError``.
+    Source: Zhang, Xu, Tang, Fang, Wu, Tighe and Xing, "Threshold-Consistent Margin Loss for Open-World Deep Metric Learning", 2023.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.5, 0.5]])
+    >>> epsilon_opis(x, torch.tensor([0, 0, 1, 1]), far_range=(0.1, 0.9))
+    tensor(0.0863)
+    """
+    utility = _utilities("epsilon_opis", embedding, labels, far_range, points)
+    if not utility.numel():
+        return utility.sum()
+    count = max(1, round(epsilon * len(utility)))
+    ascending = utility.sort(0).values
+    return (ascending[-count:].mean(0) - ascending[:count].mean(0)).mean()
+
+
+def _utilities(owner: str, embedding: Tensor, labels: Tensor, far_range: tuple[float, float], points: int) -> Tensor:
+    """The utility of each class at each threshold (classes, points)."""
+    check_labelled(owner, embedding, labels)
+    low, high = far_range
+    if not 0 < low <= high < 1:
+        raise InvalidValueError(f"{owner}: far_range must be two numbers with 0 < low <= high < 1, got {far_range!r}")
+    _, of_sample, count = class_sizes(labels)
+    kept = count > 1
+    if int(kept.sum()) < 2:
+        return torch.zeros(0, points, device=labels.device)
+    # Where the pooled false accept rate is what it should be: from how many negative pairs lie in each of many cells.
+    cells = torch.zeros(_CELLS, dtype=torch.int64, device=labels.device)
+    for rows, s in of_cosines(embedding):
+        cell = ((s.clamp(-1, 1) + 1) * (_CELLS / 2)).long().clamp_max_(_CELLS - 1)
+        cells += torch.bincount(cell[of_sample[rows, None] != of_sample], minlength=_CELLS)
+    accepted = cells.flip(0).cumsum(0).flip(0) / cells.sum()  # by a threshold at the lower edge of each cell
+    ends = [int((accepted >= rate).sum()) / (_CELLS / 2) - 1 for rate in (high, low)]
+    thresholds = torch.linspace(ends[0], ends[1], points, device=labels.device, dtype=torch.float32)
+    # How many pairs of each class lie between two thresholds.
+    size = points + 1
+    between = torch.zeros(2, len(count) * size, dtype=torch.int64, device=labels.device)
+    for rows, s in of_cosines(embedding):
+        place = torch.bucketize(s.float(), thresholds, right=True) + of_sample[rows, None] * size
+        alike = of_sample[rows, None] == of_sample
+        itself = s == -torch.inf
+        between[0] += torch.bincount(place[alike & ~itself], minlength=between.shape[1])
+        between[1] += torch.bincount(place[~alike], minlength=between.shape[1])
+    above = between.view(2, len(count), size).flip(2).cumsum(2).flip(2)
+    share = above[..., 1:] / above[..., :1].clamp_min(1)
+    accept, reject = share[0], 1 - share[1]
+    return (2 * accept * reject / (accept + reject).clamp_min(1e-12))[kept]
