@@ -6,7 +6,7 @@ DEMO ?= digits
 CLAIMS ?=
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-losses clean
+.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-contrastive bench-losses clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -30,11 +30,11 @@ install: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# Two packages to measure against ask for torchvision, which has to be built for the very torch that is installed; their losses
+# Three packages to measure against ask for torchvision, which has to be built for the very torch that is installed; their losses
 # do without it.
 .venv/installed-peers: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps timm segmentation-models-pytorch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps open_clip_torch timm segmentation-models-pytorch
 	@touch $@
 
 lint: install
@@ -61,7 +61,7 @@ examples: install
 claims: install
 	$(BIN)/python tools/claims.py $(CLAIMS)
 
-bench: bench-arena bench-losses
+bench: bench-arena bench-losses bench-contrastive
 
 bench-arena: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md
@@ -70,6 +70,9 @@ bench-arena: install
 
 bench-losses: .venv/installed-peers
 	$(BIN)/python benchmarks/losses.py --save docs/benchmarks.md
+
+bench-contrastive: .venv/installed-peers
+	$(BIN)/python benchmarks/contrastive.py --save docs/benchmarks.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -103,6 +103,6 @@ CLAIM = Claim(
             " accuracy is that of the five nearest training embeddings.",
         ),
     ),
-    seconds=60,
+    seconds=40,
     note="The paper trains ResNets on CIFAR, SVHN and ImageNet-100, and looks at the embeddings of the training set.",
 )

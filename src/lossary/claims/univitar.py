@@ -59,7 +59,7 @@ CLAIM = Claim(
             " hidden layer of 64, trained before. Hidden layers of 128, outputs of 32, batches of 128, Adam at 0.003.",
         ),
     ),
-    seconds=40,
+    seconds=20,
     note="The paper trains vision transformers of up to a billion parameters; its architecture and resolution curriculum are not"
     " looked at.",
 )
