@@ -140,6 +140,28 @@ def test_shapes_and_targets_of_the_compiled_loop(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [80, 7])
+def test_one_label_of_each_row_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    logits = draw((23, classes), 1).float()
+    target = torch.arange(23) * 31 % (classes + 1)
+    target[0] = classes  # none
+    frequency = torch.linspace(0, 1, classes)
+    for parameters in ({}, {"class_frequency": frequency, "frequency_threshold": 0.4, "generator": torch.Generator()}):
+
+        def run(parameters: dict[str, Any] = parameters) -> Tensor:
+            torch.Generator.manual_seed(parameters.get("generator", torch.Generator()), 5)
+            return gradient(lossary.create("gumbel_optimized", **parameters), logits, target)
+
+        if classes == 80:
+            found, expected = compiled_and_plain(monkeypatch, run)
+            torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
+    target[5] = classes + 1
+    monkeypatch.setattr(_blocks, "COMPILED", 0)
+    monkeypatch.setattr(_blocks, "SMALL", 0)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        lossary.create("gumbel_optimized")(logits, target)
+
+
 def test_the_compiled_loop_keeps_what_is_not_a_number_and_what_is_ignored_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, target = draw((4, 100), 1).float(), labels((4, 100), "hard").float()
     target[1, 5], target[2] = -100.0, -100.0

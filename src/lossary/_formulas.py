@@ -121,7 +121,7 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[flo
 def _compiled(text: str) -> Any:
     from lossary import _kernels
 
-    names: dict[str, Any] = {"f32": _kernels.f32, "sqrt": _kernels.sqrt}
+    names: dict[str, Any] = {"f32": _kernels.f32, "sqrt": _kernels.sqrt, "select": _kernels.select}
     names |= {name: getattr(_kernels, name) for name in _kernels.ELEMENTARY}
     exec(compile(text, "<formula>", "exec"), names)
     return _kernels.elementary(names["formula"])
@@ -162,7 +162,7 @@ class _Writer(TorchDispatchMode):
 
     def float(self, tensor: Tensor) -> str:
         name = self.operand(tensor)
-        return f"(f32(1.0) if {name} else f32(0.0))" if tensor.dtype == torch.bool else name
+        return f"select({name}, f32(1.0), f32(0.0))" if tensor.dtype == torch.bool else name
 
     def arguments(self, values: Sequence[Any]) -> list[str]:
         return [self.float(v) if isinstance(v, Tensor) else self.operand(v) for v in values]
@@ -173,6 +173,10 @@ class _Writer(TorchDispatchMode):
         first = result[0] if isinstance(result, tuple) else result
         if not isinstance(first, Tensor) or first.dtype not in (torch.float32, torch.bool) or first.numel() != 1:
             raise _NotWritableError
+        if operation.endswith("_"):  # in place: the tensor gets another name, if no other is a view of it
+            operation = operation[:-1]
+            if any(other is not first and other.data_ptr() == first.data_ptr() for other in self.known):
+                raise _NotWritableError(operation)
         if operation in SAME:
             text = self.float(args[0]) if first.dtype != torch.bool else self.operand(args[0])
         elif operation in FILLED:
@@ -180,16 +184,18 @@ class _Writer(TorchDispatchMode):
         elif operation in LOGICAL:
             text = LOGICAL[operation](*(self.operand(a) for a in args))
         elif operation == "where":
-            text = f"{self.float(args[1])} if {self.operand(args[0])} else {self.float(args[2])}"
+            text = f"select({self.operand(args[0])}, {self.float(args[1])}, {self.float(args[2])})"
         elif operation == "masked_fill":
-            text = f"{self.arguments(args[2:])[0]} if {self.operand(args[1])} else {self.float(args[0])}"
+            text = f"select({self.operand(args[1])}, {self.arguments(args[2:])[0]}, {self.float(args[0])})"
         elif operation == "pow":
             text = self.power(*args)
         elif operation == "clamp":
             text = self.float(args[0])
             for bound, sign in zip(args[1:], "<>", strict=False):
                 if bound is not None:
-                    text = f"({self.operand(bound)} if {text} {sign} {self.operand(bound)} else {text})"
+                    self.lines.append(f"s{len(self.lines)} = {text}")
+                    text = f"s{len(self.lines) - 1}"
+                    text = f"select({text} {sign} {self.operand(bound)}, {self.operand(bound)}, {text})"
         elif operation in WRITTEN:
             scale = (kwargs or {}).get("alpha", (kwargs or {}).get("value", 1))
             given = self.arguments(args)
@@ -197,7 +203,7 @@ class _Writer(TorchDispatchMode):
                 given[-1] = f"({self.operand(scale)} * {given[-1]})"
             text = WRITTEN[operation](*given)
         else:
-            raise _NotWritableError
+            raise _NotWritableError(operation)
         own = f"v{len(self.lines)}"
         self.lines.append(f"{own} = {text}")
         self.name(first, own)
@@ -234,12 +240,12 @@ LOGICAL: dict[str, Callable[..., str]] = {
     "le": "{} <= {}".format,
     "eq": "{} == {}".format,
     "ne": "{} != {}".format,
-    "bitwise_not": "not {}".format,
-    "logical_not": "not {}".format,
-    "bitwise_and": "{} and {}".format,
-    "logical_and": "{} and {}".format,
-    "bitwise_or": "{} or {}".format,
-    "logical_or": "{} or {}".format,
+    "bitwise_not": "{} ^ True".format,
+    "logical_not": "{} ^ True".format,
+    "bitwise_and": "{} & {}".format,
+    "logical_and": "{} & {}".format,
+    "bitwise_or": "{} | {}".format,
+    "logical_or": "{} | {}".format,
 }
 WRITTEN: dict[str, Callable[..., str]] = {
     "neg": "-{}".format,
@@ -260,15 +266,15 @@ WRITTEN: dict[str, Callable[..., str]] = {
     "sigmoid": "sigmoid({})".format,
     "log_sigmoid_forward": "log_sigmoid({})".format,
     "softplus": "softplus({0})".format,
-    "relu": "f32(0.0) if {0} < f32(0.0) else {0}".format,
-    "clamp_min": "{1} if {0} < {1} else {0}".format,
-    "clamp_max": "{1} if {0} > {1} else {0}".format,
-    "maximum": "{1} if {0} < {1} else {0}".format,
-    "minimum": "{1} if {0} > {1} else {0}".format,
-    "sign": "f32(1.0) if {0} > f32(0.0) else (f32(-1.0) if {0} < f32(0.0) else {0})".format,
-    "sgn": "f32(1.0) if {0} > f32(0.0) else (f32(-1.0) if {0} < f32(0.0) else {0})".format,
+    "relu": "select({0} < f32(0.0), f32(0.0), {0})".format,
+    "clamp_min": "select({0} < {1}, {1}, {0})".format,
+    "clamp_max": "select({0} > {1}, {1}, {0})".format,
+    "maximum": "select({0} < {1}, {1}, {0})".format,
+    "minimum": "select({0} > {1}, {1}, {0})".format,
+    "sign": "select({0} > f32(0.0), f32(1.0), select({0} < f32(0.0), f32(-1.0), {0}))".format,
+    "sgn": "select({0} > f32(0.0), f32(1.0), select({0} < f32(0.0), f32(-1.0), {0}))".format,
     "sigmoid_backward": "{0} * ({1} * (f32(1.0) - {1}))".format,
     "softplus_backward": "{0} * sigmoid({1})".format,
     "log_sigmoid_backward": "{0} * sigmoid(-{1})".format,
-    "threshold_backward": "{0} if {1} > {2} else f32(0.0)".format,
+    "threshold_backward": "select({1} > {2}, {0}, f32(0.0))".format,
 }

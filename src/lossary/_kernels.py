@@ -60,15 +60,25 @@ def _as_int(_: Any, number: Any) -> Any:
     return types.int32(types.float32), generate
 
 
+def _select(_: Any, condition: Any, one: Any, other: Any) -> Any:
+    """One of two numbers, without a branch, which takes the compiler long to get rid of."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(*arguments)
+
+    return one(types.boolean, one, one), generate
+
+
 as_float: Any = intrinsic(_as_float)
 as_int: Any = intrinsic(_as_int)
+select: Any = intrinsic(_select)
 
 
 @elementary
 def _powers_of_two(x: Any) -> Any:
     """k and r with x = k log 2 + r and |r| <= (log 2) / 2, for an x that is not far beyond what float32 can hold e^x of."""
-    x = f32(-88.0) if x < f32(-88.0) else x
-    x = f32(88.8) if x > f32(88.8) else x
+    x = select(x < f32(-88.0), f32(-88.0), x)
+    x = select(x > f32(88.8), f32(88.8), x)
     k = np.floor(x * f32(1.44269504) + f32(0.5))
     return k, (x - k * f32(0.693359375)) - k * f32(-2.12194440e-4)
 
@@ -106,7 +116,7 @@ def expm1(x: Any) -> Any:
 @elementary
 def log(x: Any) -> Any:
     tiny = x < f32(1.17549435e-38)
-    y = x * f32(8388608.0) if tiny else x
+    y = select(tiny, x * f32(8388608.0), x)
     bits = as_int(y)
     k = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))  # Numba widens sums of integers, which halves the speed
     r = as_float(i32(bits - i32(k << i32(23)))) - f32(1.0)  # y = 2^k (1 + r), and 1 + r is from sqrt(1/2) to sqrt(2)
@@ -120,21 +130,20 @@ def log(x: Any) -> Any:
     p = p * r + f32(2.0000714765e-1)
     p = p * r - f32(2.4999993993e-1)
     p = p * r + f32(3.3333331174e-1)
-    times = f32(k) - (f32(23.0) if tiny else f32(0.0))
+    times = f32(k) - select(tiny, f32(23.0), f32(0.0))
     tail = (p * r) * square + times * f32(-2.12194440e-4) - f32(0.5) * square
     found = (tail + r) + times * f32(0.693359375)
-    found = found if x < f32(np.inf) else x  # infinity, NaN
-    return found if x > f32(0.0) else (f32(-np.inf) if x == f32(0.0) else f32(np.nan))
+    found = select(x < f32(np.inf), found, x)  # infinity, NaN
+    return select(x > f32(0.0), found, select(x == f32(0.0), f32(-np.inf), f32(np.nan)))
 
 
 @elementary
 def log1p(x: Any) -> Any:
     y = f32(1.0) + x
     near = y == f32(1.0)
-    step = f32(1.0) if near else y - f32(1.0)  # what of x is left in y
-    found = log(y) * (x / step)
-    found = x if near else found
-    return log(y) if y == f32(np.inf) else found
+    step = select(near, f32(1.0), y - f32(1.0))  # what of x is left in y
+    whole = log(y)
+    return select(near, x, select(y == f32(np.inf), whole, whole * (x / step)))
 
 
 @elementary
@@ -154,14 +163,14 @@ def _log1p_unit(x: Any) -> Any:
 def sigmoid(x: Any) -> Any:
     small = exp(-abs(x))
     large = f32(1.0) / (f32(1.0) + small)
-    return large if x >= f32(0.0) else small * large
+    return select(x >= f32(0.0), large, small * large)
 
 
 @elementary
 def softplus(x: Any) -> Any:
     """log(1 + e^x)."""
     tail = _log1p_unit(exp(-abs(x)))
-    return (x if x > f32(0.0) else f32(0.0)) + tail
+    return select(x > f32(0.0), x, f32(0.0)) + tail
 
 
 @elementary

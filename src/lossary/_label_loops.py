@@ -6,7 +6,7 @@ This module imports Numba: import it where a large batch on a processor comes, a
 import functools
 from typing import Any
 
-from lossary._kernels import f32, fused
+from lossary._kernels import f32, fused, select
 
 CHUNK = 1024  # elements whose cost is summed in float32
 
@@ -20,14 +20,18 @@ def of_labels(curves: Any) -> Any:
         z: Any, y: Any, weight: Any, pos_weight: Any, of_label: Any, constants: Any, ignored: Any, smoothing: Any,
         scale: Any, value: Any, each: Any, kept: Any, slope: Any,
     ) -> None:  # fmt: skip
-        """Of (R, M): the ``value`` and the number ``kept`` of each row (R,) always; the cost of ``each`` and the ``slope`` times
-        ``scale`` where there is an array for it."""
+        """Of (R, M), and y of that shape or the one label of each row (R,), without smoothing: the ``value`` and the number
+        ``kept`` of each row (R,) always; the cost of ``each`` and the ``slope`` times ``scale`` where there is an array for it."""
         columns = z.shape[1]
         for i in range(z.shape[0]):
             total, count = 0.0, 0.0
             for start in range(0, columns, CHUNK):
                 here = slice(start, start + CHUNK)
-                zi, yi = z[i, here], y[i, here]
+                zi = z[i, here]
+                if y.ndim == 2:
+                    yi = y[i, here]
+                else:
+                    label = y[i] - start
                 if weight is not None:
                     wi = weight[i, here]
                 if pos_weight is not None:
@@ -40,12 +44,12 @@ def of_labels(curves: Any) -> Any:
                     si = slope[i, here]
                 part, counted = f32(0.0), f32(0.0)
                 for j in range(zi.shape[0]):
-                    q = f32(yi[j])
+                    q = f32(yi[j]) if y.ndim == 2 else f32(0.0)
                     kept_here = q != ignored
                     # what is ignored may be anything, NaN too; it gets a harmless logit, and counts zero times
-                    x = zi[j] if kept_here else f32(0.0)
-                    once = f32(1.0) if kept_here else f32(0.0)
-                    q = (q if kept_here else f32(0.0)) * (f32(1.0) - smoothing) + f32(0.5) * smoothing
+                    x = select(kept_here, zi[j], f32(0.0))
+                    once = select(kept_here, f32(1.0), f32(0.0))
+                    q = select(kept_here, q, f32(0.0)) * (f32(1.0) - smoothing) + f32(0.5) * smoothing
                     one, to_one, _, zero, to_zero, _ = curves(x, ai[j] if of_label is not None else f32(0.0), constants)
                     if pos_weight is not None:
                         one, to_one = one * vi[j], to_one * vi[j]
@@ -59,6 +63,13 @@ def of_labels(curves: Any) -> Any:
                         ei[j] = cost
                     if slope is not None:
                         si[j] = (to_zero + q * (to_one - to_zero)) * (times * scale)
+                if y.ndim == 1 and 0 <= label < zi.shape[0]:  # the one that is not zero
+                    a = ai[label] if of_label is not None else f32(0.0)
+                    one, to_one, _, zero, to_zero, _ = curves(zi[label], a, constants)
+                    times = wi[label] if weight is not None else f32(1.0)
+                    part += (one - zero) * times
+                    if slope is not None:
+                        si[label] = to_one * (times * scale)
                 total += part
                 count += counted
             value[i], kept[i] = total, count

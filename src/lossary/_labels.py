@@ -63,16 +63,23 @@ def average_over_labels(
 def cost_of_rows(
     logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule, scale: float = 1.0
 ) -> Pair:
-    """The cost of each row (or element) of (N, *), and how many elements of each row count; ``scale`` is by what the gradient of
-    the cost will probably be multiplied."""
+    """The cost of each row (or element) of (N, *), and how many elements of each row count.
+
+    Args:
+        target: of the shape of the logits, or, for logits (N, C), the one label that is 1 in each row (N,), C if there is none.
+        scale: by what the gradient of the cost will probably be multiplied.
+    """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     weight, pos_weight = (None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight))
     if _blocks.take_plain_operations(logits, target, weight, pos_weight):
         return _cost(widen(logits), target, weight, pos_weight, rule)
     found: Pair
     if _blocks.take_compiled_loops(logits, target, weight, pos_weight):
-        curves = _formulas.scalars(rule.curves, inputs=2, passed=1 if rule.of_label is None else 2)
-        if curves is not None:
+        indices = target.ndim < logits.ndim
+        # rows that are too short for a loop each would need labels spread, and for labels that do not exist others say so
+        good = not indices or (logits.shape[1] >= NARROW and int(target.amin()) >= 0 and int(target.amax()) <= logits.shape[1])
+        curves = good and _formulas.scalars(rule.curves, inputs=2, passed=1 if rule.of_label is None else 2)
+        if curves:
             found = _Compiled.apply(logits, target, weight, pos_weight, rule, curves, scale)  # type: ignore[no-untyped-call]
             return found
     found = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
@@ -87,6 +94,7 @@ def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor |
 def _mixed(pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """Two curves mixed by the target."""
     if_one, if_zero = pair
+    target = labels_of(target, z)
     ignored = target == rule.ignore_index
     q = target.to(z.dtype).masked_fill(ignored, 0.0)
     if rule.label_smoothing:
@@ -98,6 +106,14 @@ def _mixed(pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_wei
         mixed = mixed * weight
     mixed = mixed.masked_fill(ignored, 0.0)
     return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
+
+
+def labels_of(target: Tensor, z: Tensor) -> Tensor:
+    """The target spread over (N, C), if it is one label of each row."""
+    if target.ndim == z.ndim:
+        return target
+    # one column more, which is dropped: it stands for none
+    return z.new_zeros(z.shape[0], z.shape[1] + 1).scatter(1, target.long().unsqueeze(1), 1.0)[:, :-1]
 
 
 def _row_sums(x: Tensor) -> Tensor:
@@ -210,7 +226,8 @@ def _loop(
     value, count = z.new_empty(shape[0]), z.new_empty(shape[0])
     half = target.dtype in (torch.float16, torch.bfloat16)
     given = [z, target.float() if half else target, weight, pos_weight, each, gradient]
-    arrays: list[Any] = [None if x is None else x.detach().reshape(shape).numpy() for x in given]
+    given = [None if x is None else x.detach().reshape(shape if x.ndim == z.ndim else -1) for x in given]
+    arrays: list[Any] = [None if x is None else x.numpy() for x in given]
     of_label = rule.of_label
     if of_label is not None:
         of_label = of_label.to(z.dtype).expand(z.shape if narrow else z.shape[1:]).reshape(-1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, loop
+from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, loop, select
 
 # What a formula may ask of a row, in the order in which the loop hands it over.
 NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
@@ -187,6 +187,7 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                 log_sum = log(sum_exp)
             if wants_top or (margined and not hard):
                 top = min(_first_place(zi, largest), classes - 1)
+            if margined and not hard:
                 others = _sum(e[:top]) + _sum(e[top + 1 :])
             if wants_mean:
                 mean = _sum(zi) / f32(classes)
@@ -238,21 +239,21 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                     x = (zi[j] - largest) * rate
                     bulk, spread = sum_exp, f32(1.0)
                     if margined:
-                        bulk = others + keep if j == top else sum_exp - e[j] * (f32(1.0) - keep)
+                        bulk = select(j == top, others + keep, sum_exp - e[j] * (f32(1.0) - keep))
                         log_p = x - margin * rate - log(bulk)
-                        spread = others / bulk if j == top else f32(1.0) + (f32(1.0) - keep) * e[j] / bulk
+                        spread = select(j == top, others / bulk, f32(1.0) + (f32(1.0) - keep) * e[j] / bulk)
                     else:
                         log_p = x - log_sum
                     found, by_logit, by_log_p, _, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
-                        zi[j], log_p, f32(-np.inf), top_log_p, f32(1.0) if j == top else f32(0.0), mean, variance, squares, total,
+                        zi[j], log_p, f32(-np.inf), top_log_p, select(j == top, f32(1.0), f32(0.0)), mean, variance, squares, total,
                         constants,
                     )  # fmt: skip
                     times = mass[j]
                     cost += times * found
                     to_bulk = times * by_log_p / bulk
                     if margined:  # that of the largest is of another size: where their sum is meant they are added, and only there
-                        to_largest += to_bulk if j == top else f32(0.0)
-                        to_bulk = f32(0.0) if j == top else to_bulk
+                        to_largest += select(j == top, to_bulk, f32(0.0))
+                        to_bulk = select(j == top, f32(0.0), to_bulk)
                     to_row += to_bulk
                     to_top += times * by_top
                     to_mean += times * by_mean

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Reduction, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._objective import SoftmaxObjective
 from lossary._registry import objective
+from lossary._rows import Formula, Rows, average_over_rows
 from lossary.errors import InvalidValueError
 
 
@@ -24,25 +25,38 @@ def correctness_aware(
     check_class_inputs("correctness_aware", logits, target, weight)
     if balanced and reduction == "none":
         raise InvalidValueError("correctness_aware: reduction must be 'mean' or 'sum' for balanced=True, got 'none'")
-    log_p = log_softmax(widen(logits))
-    predicted = log_p.detach().argmax(1, keepdim=True)
-    log_confidence = log_p.gather(1, predicted)
-    right = torch.zeros_like(log_p).scatter(1, predicted, 1.0)  # whether the prediction is right, if the class is c
-    if_right, if_wrong = torch.expm1(log_confidence).square(), (2 * log_confidence).exp()
 
-    def average(if_class: Tensor, reduction: str) -> Tensor:
-        return average_over_classes(
-            if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=0.0, reduction=reduction
+    def average(if_class: Formula, reduction: str) -> Tensor:
+        return average_over_rows(
+            logits,
+            target,
+            if_class,
+            needs=("top_log_p", "is_top"),
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=0.0,
+            reduction=reduction,
         )
 
     if not balanced:
-        return average(torch.where(right > 0, if_right, if_wrong), reduction)
-    mass_right, mass_wrong = average(right, "sum"), average(1 - right, "sum")
-    sum_right, sum_wrong = average(right * if_right, "sum"), average((1 - right) * if_wrong, "sum")
+        return average(lambda row: torch.where(row.is_top > 0, _if_right(row), _if_wrong(row)), reduction)
+    mass_right, mass_wrong = average(lambda row: row.is_top, "sum"), average(lambda row: 1 - row.is_top, "sum")
+    sum_right = average(lambda row: row.is_top * _if_right(row), "sum")
+    sum_wrong = average(lambda row: (1 - row.is_top) * _if_wrong(row), "sum")
     sides = (mass_right > 0).to(sum_right.dtype) + (mass_wrong > 0)
     safe_right, safe_wrong = torch.where(mass_right > 0, mass_right, 1.0), torch.where(mass_wrong > 0, mass_wrong, 1.0)
     loss = (sum_right / safe_right + sum_wrong / safe_wrong) / sides.clamp_min(1)
     return loss * (mass_right + mass_wrong) if reduction == "sum" else loss
+
+
+def _if_right(row: Rows) -> Tensor:
+    """The squared distance of the confidence from 1."""
+    return torch.expm1(row.top_log_p).square()
+
+
+def _if_wrong(row: Rows) -> Tensor:
+    """And from 0."""
+    return (2 * row.top_log_p).exp()
 
 
 @objective(

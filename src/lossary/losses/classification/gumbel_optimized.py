@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._labels import Curves, Pair, Rule, cost_of_rows
+from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of
 from lossary._objective import Objective, reduce, widen
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
@@ -47,17 +47,13 @@ def gumbel_optimized(
 ) -> Tensor:
     """The pure function behind :class:`GumbelOptimizedLoss`, with the same parameters."""
     low, high = _check(logits, target, clamp, class_frequency)
-    classes = logits.shape[1]
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    if target.ndim == 1:
-        # one column more, which is dropped: it stands for the background
-        labels = logits.new_zeros(logits.shape[0], classes + 1, dtype=dtype)
-        labels = labels.scatter(1, target.long().unsqueeze(1), 1.0)[:, :classes]
-    else:
-        labels = target.to(dtype)
-    counted = None if class_frequency is None else _counted(labels, class_frequency, frequency_threshold, generator)
+    counted = None
+    if class_frequency is not None:
+        labels = labels_of(target, widen(logits))
+        counted = _counted(labels, class_frequency, frequency_threshold, generator)
     rule = Rule(_curves(low, high), NOTHING_IGNORED, 0.0, per_element=False)
-    per_sample, _ = cost_of_rows(logits, labels, counted, None, rule)
+    scale = 1.0 / max(1, logits.shape[0]) if reduction == "mean" else 1.0
+    per_sample, _ = cost_of_rows(logits, target, counted, None, rule, scale)
     return reduce(per_sample, per_sample.numel(), reduction)
 
 
