@@ -1,0 +1,102 @@
+"""Prototype triplet loss: nearer to the own class's mean than to any other by a margin."""
+
+import torch
+from torch import Tensor
+
+from lossary._checks import check_shape, check_tensor
+from lossary._domains import NonNegative, Reduction, formula
+from lossary._objective import reduce, widen
+from lossary._pairs import Pairs, over_rows
+from lossary._registry import objective
+from lossary.errors import InvalidTypeError
+from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
+
+
+@formula
+def proto_triplet(
+    embedding: Tensor,
+    labels: Tensor,
+    support: Tensor | None = None,
+    *,
+    margin: NonNegative = 0.5,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pure function behind :class:`ProtoTripletLoss`, with the same parameters."""
+    check_embedding_and_labels("proto_triplet", embedding, labels)
+    if support is not None:
+        check_tensor("proto_triplet", "support", support)
+        check_shape("proto_triplet", "support", support, (embedding.shape[0],))
+        if support.dtype != torch.bool:
+            raise InvalidTypeError(f"proto_triplet: support must be bool, got {support.dtype}")
+    x = widen(embedding)
+    if not len(x):
+        return x.sum() if reduction != "none" else x.sum(1)
+    of_sample = labels.unique(return_inverse=True)[1]
+    member = torch.ones_like(of_sample, dtype=x.dtype) if support is None else support.to(x.dtype)
+    size = int(of_sample.max()) + 1
+    count = x.new_zeros(size).index_add(0, of_sample, member)
+    prototypes = x.new_zeros(size, x.shape[1]).index_add(0, of_sample, x * member[:, None]) / count.clamp_min(1)[:, None]
+
+    # The nearest other prototype comes from all of them, without a gradient; the loss is then one of two distances for each query.
+    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        half_square, has_any = pairs.item_sides
+        usable = pairs.negative & (has_any > 0)
+        nearest = (s - half_square).masked_fill(~usable, -torch.inf).argmax(1)
+        return nearest.to(s.dtype), usable.any(1).to(s.dtype)
+
+    with torch.no_grad():
+        centre = prototypes.mean(0)  # distances stay, and the squares lose fewer digits
+        items = prototypes - centre
+        sides = [items.square().sum(1) / 2, count]
+        nearest, has_other = over_rows(
+            row, x - centre, items, labels=of_sample, item_labels=torch.arange(size, device=x.device), item_sides=sides
+        )
+    asked = has_other * (count[of_sample] > 0)
+    if support is not None:
+        asked = asked * ~support
+    own, other = (((x - to).square().sum(1) + 1e-6).sqrt() for to in (prototypes[of_sample], prototypes[nearest.long()]))
+    return reduce((own - other + margin).relu() * asked, asked.sum(), reduction)
+
+
+@objective(
+    family="metric",
+    function=proto_triplet,
+    soft_targets=False,
+    decomposable=False,
+    spatial=False,
+    link="value",
+    distributed="inexact",
+    vmap=False,
+    compile=False,
+    tune={"margin": (0.1, 2.0)},
+)
+class ProtoTripletLoss(MetricObjective):
+    r"""Prototype triplet loss: every query nearer to its own class's mean than to any other's by a margin.
+
+    .. math:: \ell_i = \Bigl[ d(x_i, c_{y_i}) - \min_{k \ne y_i} d(x_i, c_k) + m \Bigr]_+,
+        \qquad d(x, c) = \sqrt{\lVert x - c \rVert^2 + 10^{-6}}
+
+    where the prototype c of a class is the mean of its support embeddings. Embeddings are not normalised. Meant for episodes of
+    a few samples for each class, beside cross-entropy on the distances to prototypes. The mean is over the queries whose class
+    has support and that have another class to be held against.
+
+    Args:
+        margin: by how much the own prototype has to be nearer.
+        reduction: over the queries; with ``"none"`` a sample that asks nothing is 0.
+    Shape: embedding (N, D); labels (N,) integers; support (N,) bool, True for samples that make prototypes, the others being
+        queries; without it every sample is both.
+    Units: distances.
+    Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
+    Source: Mendez-Ruiz, Gonzalez-Zapata, Reyes-Amezcua, Flores-Araiza, Lopez-Tiro, Mendez-Vazquez and Ochoa-Ruiz, "SuSana Distancia
+        is all you need", 2023.
+
+    >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.2, 0.0]])
+    >>> ProtoTripletLoss()(x, torch.tensor([0, 1, 0]), torch.tensor([True, True, False]))
+    tensor(0.9000)
+    """
+
+    def __init__(self, *, margin: NonNegative = 0.5, reduction: Reduction = "mean"):
+        super().__init__(margin=margin, reduction=reduction)
+
+    def forward(self, embedding: Tensor, labels: Tensor, support: Tensor | None = None) -> Tensor:
+        return self.function(embedding, labels, support, **self.hyperparameters())
