@@ -114,3 +114,16 @@ def test_a_page_keeps_its_other_sections(tmp_path: Path, benchmarks: Any) -> Non
     text = page.read_text()
     assert text.index("## one") < text.index("## two")
     assert "`make one`\n\n```text\nchanged\nagain\n```\n\n## two\n\n`make two`\n\n```text\n2\n```\n" in text
+
+
+def test_paired_losses_are_measured_beside_the_same_losses(benchmarks: Any) -> None:
+    found, missing, limits = benchmarks("contrastive").measure(400, 16, 1)
+    assert set(missing) <= {"open_clip", "sentence-transformers"}
+    assert limits[0] > 0
+    ours = {entry.loss: entry for entry in found if entry.by == "lossary"}
+    assert {entry.loss for entry in found if entry.by == "matrix form"} == set(ours)
+    for entry in found:
+        assert entry.seconds[0] > 0
+        assert entry.value == pytest.approx(ours[entry.loss].value, rel=1e-5)
+        assert entry.memory >= 2 * 400 * 16 * 4  # the gradients
+        assert entry.by == "lossary" or entry.memory > 400 * 400 * 4
