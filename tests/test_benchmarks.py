@@ -127,3 +127,13 @@ def test_paired_losses_are_measured_beside_the_same_losses(benchmarks: Any) -> N
         assert entry.value == pytest.approx(ours[entry.loss].value, rel=1e-5)
         assert entry.memory >= 2 * 400 * 16 * 4  # the gradients
         assert entry.by == "lossary" or entry.memory > 400 * 400 * 4
+
+
+def test_ranked_lists_without_another_package() -> None:
+    command = [sys.executable, str(HOME / "ranking.py"), "--quick", "--rounds", "1", "--allrank", str(HOME), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for row in found["results"]:
+        of_one_list = 4 * row["items"] ** 2 + 12 * 51 * row["items"] if row["loss"].startswith("neural") else 0
+        assert 0 < row["memory"] < of_one_list + 80 * row["items"] * row["lists"]

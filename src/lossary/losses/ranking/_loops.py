@@ -169,7 +169,7 @@ def _first_beyond(weight, s, a, i, step):  # type: ignore[no-untyped-def]
 
 
 @loop
-def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, temperature, rounds, tolerance):  # type: ignore[no-untyped-def]
+def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rounds, temperature, tolerance):  # type: ignore[no-untyped-def]
     """NDCG by the relaxed sorting matrix P = diag(u) K diag(v), of which only K and the scaling vectors of each round are kept.
 
     Row i of K has its largest number at item i, as items are in the order of their scores, and falls to both sides, so that only
@@ -179,11 +179,11 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, temperatu
     with ``weight``, by which the scores come in.
     """
     lists, items = scores.shape
-    K = np.empty((items, items), f32)
     low, high = np.empty(items, np.int64), np.empty(items, np.int64)
     s, a, weight = np.empty(items), np.empty(items), np.empty(items)
     # by round: the scaling of rows and of columns, and the columns' sums of K when its rows are scaled by u times weight
-    u, v, x = np.empty((rounds + 1, items), f32), np.empty((rounds + 1, items), f32), np.empty((rounds + 1, items), f32)
+    u, v, x = of_rounds[0], of_rounds[1], of_rounds[2]
+    rounds = len(u) - 1
     sums, weighted, right, to_u = np.empty(items, f32), np.empty(items, f32), np.empty(items, f32), np.empty(items, f32)
     to_v, pull, column = np.empty(items, f32), np.empty(items), np.empty(items)
     for row in range(lists):
