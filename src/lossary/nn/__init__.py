@@ -3,7 +3,15 @@
 from lossary.nn.code_wise_attention import CodeWiseAttention
 from lossary.nn.dual_head import DualHead
 from lossary.nn.ema_target import EmaTarget
+from lossary.nn.gradient_cache import GradientCache
 from lossary.nn.multi_head_projector import MultiHeadProjector
 from lossary.nn.nearest_prototype import NearestPrototype
 
-__all__ = ["CodeWiseAttention", "DualHead", "EmaTarget", "MultiHeadProjector", "NearestPrototype"]
+__all__ = [
+    "CodeWiseAttention",
+    "DualHead",
+    "EmaTarget",
+    "GradientCache",
+    "MultiHeadProjector",
+    "NearestPrototype",
+]

@@ -1,0 +1,115 @@
+"""Gradient caching: a loss of the batch as a whole on batches that the model does not fit."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossary._checks import check_tensor
+from lossary._domains import PositiveCount, checked
+from lossary._registry import unit
+from lossary.errors import InvalidTypeError
+
+
+@unit(kind="layer", name="gradient_cache")
+class GradientCache:
+    r"""The backward pass of a loss of the whole batch with the model's activations of one chunk at a time.
+
+    .. math:: \frac{\partial \ell}{\partial \theta} = \sum_{\text{chunks}} \Bigl( \frac{\partial \ell}{\partial x_{\text{chunk}}}
+        \Bigr)^{\!\top} \frac{\partial x_{\text{chunk}}}{\partial \theta}
+
+    A loss that compares samples with each other cannot be accumulated over small batches: each would meet only its own. But it
+        needs no more
+    than the embeddings x of all samples, which are small. So these are computed first, chunk by chunk and without a graph; the loss
+    gives its gradient by them; and the model runs a second time, chunk by chunk, to carry that on to its parameters. It costs one
+    more forward pass. The random numbers of each chunk (dropout) and the model's buffers are what they were at the first time,
+    so that the gradient is that of the chunks' embeddings put side by side; only layers that mix the samples of a batch, such as
+    batch normalisation, tell chunks from the whole.
+
+    It is for any loss with ``consumes="embedding"``, and for paired ones with a model for each input. Parameters of the loss itself
+    get their gradient as well. Under ``DistributedDataParallel`` the processes exchange gradients once, with the last chunk.
+
+    Args:
+        model: gives embeddings of inputs; or a tuple of models, one for each of a tuple of inputs.
+        loss: called as ``loss(embedding, *targets)``.
+        chunk_size: how many samples the model sees at a time.
+    Shape: whatever the model takes, with samples in dimension 0.
+    Units: none.
+    Errors: inputs that are no tensors, or not as many as models, or a chunk_size below 1, are a ``LossaryError``.
+    Source: Gao, Zhang, Han and Callan, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021.
+
+    >>> from lossary.losses import SupConLoss
+    >>> model = torch.nn.Linear(4, 2)
+    >>> cache = GradientCache(model, SupConLoss(), chunk_size=8)
+    >>> value = cache.backward(torch.randn(32, 4), torch.arange(32) % 4)
+    >>> value.requires_grad, model.weight.grad.shape
+    (False, torch.Size([2, 4]))
+    """
+
+    @checked("gradient_cache")
+    def __init__(self, model: nn.Module | tuple[nn.Module, ...], loss: Callable[..., Tensor], chunk_size: PositiveCount):
+        self.models = model if isinstance(model, tuple) else (model,)
+        self.loss, self.chunk_size = loss, chunk_size
+
+    def backward(self, inputs: Tensor | tuple[Tensor, ...], *targets: Tensor, **named: Any) -> Tensor:
+        """Add the gradient of ``loss(model(inputs), *targets, **named)`` to every ``.grad``, and return the loss, detached."""
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        if len(given) != len(self.models):
+            raise InvalidTypeError(f"gradient_cache: inputs must be as many as models, {len(self.models)}, got {len(given)}")
+        for each in given:
+            check_tensor("gradient_cache", "inputs", each)
+        states: list[list[_State]] = []
+        embeddings = []
+        for model, x in zip(self.models, given, strict=True):
+            states.append([])
+            with torch.no_grad():
+                found = []
+                for chunk in self._chunks(x):
+                    states[-1].append(_State(model, x))
+                    found.append(model(chunk))
+            embeddings.append(torch.cat(found).requires_grad_())
+        value = self.loss(*embeddings, *targets, **named)
+        value.backward()
+        for model, x, embedding, kept in zip(self.models, given, embeddings, states, strict=True):
+            after = _State(model, x)
+            slopes = embedding.grad if embedding.grad is not None else torch.zeros_like(embedding)
+            pieces = zip(self._chunks(x), slopes.split(self.chunk_size), kept, strict=True)
+            for place, (chunk, slope, state) in enumerate(pieces):
+                last = place == len(kept) - 1
+                no_sync: Any = getattr(model, "no_sync", None)
+                quiet = contextlib.nullcontext() if last or no_sync is None else no_sync()
+                with quiet, state.restored():
+                    model(chunk).backward(slope)
+            after.put_back()
+        return value.detach()
+
+    def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
+        chunks: tuple[Tensor, ...] = x.split(self.chunk_size)
+        return chunks
+
+
+class _State:
+    """What a model's forward pass depends on besides its input and parameters: random numbers, and buffers that it changes."""
+
+    def __init__(self, model: nn.Module, x: Tensor):
+        self.model = model
+        self.devices = [x.device] if x.is_cuda else []
+        self.random = torch.get_rng_state()
+        self.of_devices = [torch.cuda.get_rng_state(device) for device in self.devices]
+        self.buffers = [buffer.clone() for buffer in model.buffers()] if model.training else []
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=self.devices):
+            torch.set_rng_state(self.random)
+            for device, state in zip(self.devices, self.of_devices, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            self.put_back()
+            yield
+
+    def put_back(self) -> None:
+        with torch.no_grad():
+            for buffer, kept in zip(self.model.buffers() if self.buffers else (), self.buffers, strict=True):
+                buffer.copy_(kept)
