@@ -55,6 +55,6 @@ CLAIM = Claim(
             description="The same with 60 epochs.",
         ),
     ),
-    seconds=60,
+    seconds=40,
     note="The paper's small batches are of some thousands, its large ones of 32,768 and more, with images and texts of the web.",
 )

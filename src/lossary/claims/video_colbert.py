@@ -89,6 +89,6 @@ CLAIM = Claim(
             " of 64, Adam at 0.003; 256 new pairs to retrieve.",
         ),
     ),
-    seconds=60,
+    seconds=30,
     note="The paper fine-tunes CLIP and SigLIP on five collections of videos with captions.",
 )
