@@ -8,7 +8,7 @@ from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, ml
 from lossary.claims._two_views import neighbour_accuracy, view
 from lossary.nn import MultiHeadProjector
 
-DIGITS, SEEDS, EPOCHS, BATCH = Real("digits", (pixels,)), 6, 25, 128
+DIGITS, SEEDS, EPOCHS, BATCH = Real("digits", (pixels,)), 10, 25, 128
 
 
 def accuracies(seed: int, noise: float) -> dict[str, dict[str, float]]:

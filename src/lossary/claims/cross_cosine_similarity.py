@@ -8,7 +8,7 @@ from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, ml
 from lossary.claims._two_views import neighbour_accuracy, view
 from lossary.nn import EmaTarget
 
-DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 8, 25, 128, 0.5
+DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 20, 25, 128, 0.5
 Numbers = dict[str, float]
 
 

@@ -7,7 +7,7 @@ from lossary import Objective, create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, pixels, split_of
 from lossary.claims._two_views import counted, neighbour_accuracy, view
 
-DIGITS, SEEDS, EPOCHS, BATCH, NOISE, BAD = Real("digits", (pixels,)), 8, 40, 128, 0.5, 0.05
+DIGITS, SEEDS, EPOCHS, BATCH, NOISE, BAD = Real("digits", (pixels,)), 20, 40, 128, 0.5, 0.05
 
 
 def measured(seed: int) -> dict[str, dict[str, float]]:
@@ -47,8 +47,8 @@ def measured(seed: int) -> dict[str, dict[str, float]]:
 
 CLAIM = Claim(
     paper="dbpm",
-    statement="Positive pairs that share nothing but noise, or nothing at all, are found by how their loss develops over the epochs,"
-    " and features are better if these pairs count less.",
+    statement="Positive pairs that share nothing but noise, or nothing at all, are found by how their loss develops over the"
+    " epochs, and features are better if these pairs count less.",
     experiments=(
         Computation(
             title="digits with bad pairs, without labels",

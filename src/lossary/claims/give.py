@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, mlp, pixels, split_of
 
-DIGITS, SEEDS, EPOCHS, BATCH = Real("digits", (pixels,)), 10, 30, 128
+DIGITS, SEEDS, EPOCHS, BATCH = Real("digits", (pixels,)), 20, 30, 128
 
 
 def recalls(seed: int) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, mlp, pixels, split_of
 from lossary.claims._two_views import neighbour_accuracy, view
 
-DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 8, 25, 128, 0.5
+DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 20, 25, 128, 0.5
 
 
 def accuracies(seed: int) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from lossary import Objective, create
 from lossary.claims import TEST_SHARE, Claim, Computation, LongTail, Real, fit, higher, mlp, pixels, split_of
 from lossary.claims._two_views import balanced_accuracy_of_means, view
 
-DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 8, 60, 64, 0.5
+DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 20, 60, 64, 0.5
 
 
 def measured(seed: int) -> dict[str, dict[str, float]]:
