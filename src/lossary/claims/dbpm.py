@@ -16,10 +16,14 @@ def measured(seed: int) -> dict[str, dict[str, float]]:
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     count = round(BAD * len(x))
     swapped, noise, clean = order[:count], order[count : 2 * count], order[2 * count :]
-    first, second = x.clone(), x.clone()
-    second[swapped] = x[swapped.roll(1)]  # the second view is of another image
-    first[noise] = torch.randn(first[noise].shape, generator=torch.Generator().manual_seed(seed + 1))
-    second[noise] = first[noise]  # both views are of one noise, without an image
+    partner = x.clone()
+    partner[swapped] = x[swapped.roll(1)]  # the second view is of another image
+    shared = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 1))
+    noisy = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool)
+    noisy[noise] = True  # both views hold one noise at the same places, and no image
+
+    def seen(images: Tensor, batch: Tensor) -> Tensor:
+        return torch.where(noisy[batch], shared[batch] + NOISE * torch.randn_like(images), view(images, NOISE))
 
     def trained(objective: Objective) -> float:
         torch.manual_seed(seed)
@@ -27,7 +31,7 @@ def measured(seed: int) -> dict[str, dict[str, float]]:
         progress = counted(len(x), EPOCHS, BATCH, seed)
 
         def loss(batch: Tensor) -> Tensor:
-            one, other = (projector(encoder(view(images[batch], NOISE))) for images in (first, second))
+            one, other = (projector(encoder(seen(images[batch], batch))) for images in (x, partner))
             value: Tensor = objective(one, other, index=batch, progress=progress())
             return value
 
