@@ -71,6 +71,6 @@ CLAIM = Claim(
             shared=TEST_SHARE,
         ),
     ),
-    seconds=60,
+    seconds=75,
     note="The paper has recordings of hearts, brains and movements; its bad pairs are what recording and augmenting make.",
 )

@@ -48,6 +48,6 @@ CLAIM = Claim(
             shared=TEST_SHARE,
         ),
     ),
-    seconds=60,
+    seconds=75,
     note="The paper trains ResNets on ImageNet, with up to eight crops of an image.",
 )
