@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO ?= digits
 CLAIMS ?=
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-contrastive bench-losses clean
@@ -11,8 +12,10 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
 
+# Tests that measure time have the machine to themselves, after all others.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not timing"
+	$(BIN)/python -m pytest -m timing tests
 
 install: .venv/installed-dev
 

@@ -102,6 +102,7 @@ def test_importing_lossary_does_not_import_torch() -> None:
     assert run("import sys, lossary, lossary.cli, lossary.catalogue; print('torch' in sys.modules)") == "False"
 
 
+@pytest.mark.timing
 def test_making_an_objective_costs_little_more_than_importing_torch() -> None:
     # In one process, so that the machine's mood is the same for both: torch first, then what comes on top of it.
     code = """

@@ -141,6 +141,7 @@ def test_ranks_across_data_sets_are_drawn() -> None:
         assert trace["y"][-1] == 1.0
 
 
+@pytest.mark.timing
 def test_a_report_is_written_fast(classes: Comparison, tmp_path: Path) -> None:
     classes.report(tmp_path / "report.html")
     times = []

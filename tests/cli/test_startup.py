@@ -44,6 +44,7 @@ def test_nothing_large_is_imported(command: list[str]) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_the_answer_comes_at_once(command: list[str]) -> None:
     best = library = float("inf")

@@ -105,6 +105,7 @@ def test_nothing_to_average_is_zero_with_a_gradient() -> None:
     assert nothing.plot().layout.title.text == "Smooth calibration error 0.000"
 
 
+@pytest.mark.timing
 def test_millions_of_predictions_are_fast_and_exact_in_half_precision_too() -> None:
     generator = torch.Generator().manual_seed(0)
     f = torch.rand(1_000_000, generator=generator)
