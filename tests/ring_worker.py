@@ -64,6 +64,33 @@ class Spread(nn.Module):
         return (total("spread", (a * b).sum(0), self.group) / count).square().sum()
 
 
+class Tokens(nn.Module):
+    """Each vector as two tokens, of which one may be masked."""
+
+    def __init__(self, group: Group = None):
+        super().__init__()
+        self.loss = lossary.create("video_colbert", group=group, init_bias=-2.0).double()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        documents = b.unflatten(1, (2, -1))
+        mask = torch.stack([torch.ones(len(b), dtype=torch.bool), b[:, 0] > 0], 1)
+        value: Tensor = self.loss(a.unflatten(1, (2, -1)), documents, frame_mask=mask)
+        return value
+
+
+class Rows(nn.Module):
+    """The losses of rows, weighed by the caller, so that what flows back differs from row to row and process to process."""
+
+    def __init__(self, name: str, group: Group = None):
+        super().__init__()
+        self.loss, self.group = lossary.create(name, group=group, reduction="none").double(), group
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        weights = 1 + a.detach()[:, 0].sigmoid()
+        value: Tensor = (self.loss(a, b) * weights).sum() / all_items("rows", b, self.group).divisor
+        return value
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss, and how many samples each process has; two sizes are for the smaller group."""
@@ -74,7 +101,9 @@ class Case:
     wrapped: bool = False  # in DistributedDataParallel
 
     def make(self, group: Group = None) -> nn.Module:
-        own = {"gathered_softmax": GatheredSoftmax, "spread": Spread}
+        own = {"gathered_softmax": GatheredSoftmax, "spread": Spread, "tokens": Tokens}
+        if self.loss.startswith("rows of "):
+            return Rows(self.loss.removeprefix("rows of "), group)
         if self.loss in own:
             return own[self.loss](group)
         made: nn.Module = lossary.create(self.loss, group=group, **self.parameters)
@@ -93,7 +122,10 @@ CASES = [
     *(Case(loss, (3, 2, 4, 1), {**parameters, "reduction": "sum"}) for loss, parameters in LOSSES),
     *(Case(loss, (300, 300, 2, 1), parameters) for loss, parameters in LOSSES),  # several tiles
     *(Case(loss, (5, 5, 5, 5), parameters, wrapped=True) for loss, parameters in LOSSES),
-    *(Case(loss, sizes) for loss in ("gathered_softmax", "spread") for sizes in SIZES),
+    *(Case(loss, sizes) for loss in ("gathered_softmax", "spread", "tokens") for sizes in SIZES),
+    *(Case(loss, sizes) for loss in ("hard_contrastive", "simple_contrastive", "univitar") for sizes in SIZES[1:3]),
+    *(Case(f"rows of {loss}", (4, 1, 3, 2)) for loss in ("siglip", "clip", "info_nce", "hard_contrastive", "univitar")),
+    Case("simple_contrastive", (4, 1, 3, 2), {"hard_fraction": 0.3}),
 ]
 
 
