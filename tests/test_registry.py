@@ -1,5 +1,6 @@
 """One registry: names, suggestions, filters, other packages' objectives, and no name twice."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import lossary
-from lossary import _registry, functional
+from lossary import _registry, functional, specs
+from lossary._registry import spec
+from lossary.catalogue import entry
+from lossary.cli import app
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing import subject_of
 
@@ -181,3 +186,15 @@ def test_a_broken_package_warns_and_does_no_harm(tmp_path: Path) -> None:
     done = run("import lossary; print(lossary.create('focal').gamma)", tmp_path)
     assert done.stdout == "2.0\n"
     assert "the objective 'shouted' of another package could not be loaded: out of order" in done.stderr
+
+
+def test_aliases_are_names_of_nothing_else_and_find_their_objective_everywhere() -> None:
+    aliases = [alias for found in specs().values() for alias in found.aliases]
+    assert len({*aliases, *specs()}) == len(aliases) + len(specs())
+    assert aliases
+    for found in specs().values():
+        for alias in found.aliases:
+            assert spec(alias) is found
+            assert getattr(functional, alias) is found.function
+            assert found.name in [name for names in entry(alias).provides.values() for name in names]
+            assert json.loads(CliRunner().invoke(app, ["show", alias, "--json"]).output)["unit"]["name"] == found.name
