@@ -280,7 +280,7 @@ def _whole(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor 
     parameters, fixed = plan.split(tensors)
     if items.shape[0] == 0:  # one item that nobody meets, since nothing is the largest of none
         of_anchors = {0, 2, *range(3, 3 + plan.anchor_sides)}
-        items = items.new_zeros(1, items.shape[1])
+        items = torch.cat([items, items.new_zeros(1, items.shape[1])])  # still a function of the items, who get their gradient
         fixed = [x if x is None or n in of_anchors else x.new_zeros(1, *x.shape[1:]) for n, x in enumerate(fixed)]
     pairs = plan.pairs(slice(None), anchors.shape[0], items.shape[0], fixed)
     numbers = plan.row(anchors @ items.T, pairs, *parameters)
