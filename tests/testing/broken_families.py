@@ -216,6 +216,15 @@ def only_says_that_it_exchanges(a: Tensor, b: Tensor, *, group: Group = None, re
     return finished(nce(*views("only_says_that_it_exchanges", a, b)), reduction)
 
 
+@broken("distributed_data_parallel", family="contrastive", **OF_VIEWS)
+def takes_equal_shares_for_granted(a: Tensor, b: Tensor, *, group: Group = None, reduction: SetReduction = "mean") -> Tensor:
+    left, right = views("takes_equal_shares_for_granted", a, b)
+    everything, start, _ = all_items("takes_equal_shares_for_granted", right, group)
+    score = matrix(left, everything)
+    each = score.logsumexp(1) - score.diagonal(start)[: len(left)] if len(score) else score.sum(1)
+    return finished(each, reduction)
+
+
 @broken("constants_get_no_gradient", family="contrastive", link="value")
 def trains_its_target(prediction: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     for argument, value in (("prediction", prediction), ("target", target)):

@@ -85,7 +85,8 @@ def _run(loss: bytes, batch: Batch, widths: dict[str, int], flat: bool, exchange
     """The gradients that the first process holds after both have averaged theirs."""
     job: dict[str, Any] = {
         "loss": loss,
-        "shards": [batch.take(rows) for rows in torch.arange(batch.output.shape[0]).chunk(_SIZE)],
+        # processes that exchange their samples need not have equally many
+        "shards": [batch.take(rows) for rows in torch.arange(batch.output.shape[0]).split([5, 3] if exchange else [4, 4])],
         "widths": widths,
         "flat": flat,
         "exchange": exchange,

@@ -145,7 +145,10 @@ def _kernel(sorting: Sorting) -> Kernel:
         items = scores.shape[1]
         value, gradient = scores.new_empty(len(scores)), scores.new_zeros(scores.shape if wanted else (0, items))
         discount = discounts(items, sorting.k, scores)
-        room = scores.new_empty(items, items), scores.new_empty(3, sorting.rounds + 1, items)  # of one list, for one after the other
+        room = (
+            scores.new_empty(items, items),
+            scores.new_empty(3, sorting.rounds + 1, items),
+        )  # of one list, for one after the other
         arrays = [x.detach().numpy() for x in (scores, gain, real, order, discount, value, gradient, *room)]
         _loops.relaxed_ndcg(*arrays, sorting.temperature, sorting.tolerance)
         return value, gradient
