@@ -29,6 +29,7 @@ Progress = Callable[[int], None]
 Predict = Callable[[str], Tensor]
 Judge = Callable[[Predict], Array]
 RECORDING = 24  # how many steps of the ordinary loop take as long as recording one
+SHUFFLES = 16  # in an epoch of the rows of a class, which is enough for one that has few and comes often
 CHECKPOINTS = 12  # how often validation looks at a run that is not to be stopped early
 
 
@@ -111,27 +112,24 @@ def batch_order(seed: int, epoch: int, rows: int, batch_size: int) -> Tensor:
 def balanced_order(seed: int, epoch: int, target: Tensor, batch_size: int, per_class: int) -> Tensor:
     """Batches (batches, batch_size) of different classes, the same number of rows of each; target holds numbers from 0.
 
-    Classes come in random order and each as often as another; the rows of a class come in random order, each once before one comes
+    Classes come in random order, each as often as another. The rows of a class come in random order, about each once before one comes
     again, and only in a class of fewer than ``per_class`` rows is one twice in a batch.
     """
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
-    steps, each = len(target) // batch_size, batch_size // per_class
-    classes = int(target.max()) + 1
-    chosen = torch.rand(steps, classes, generator=generator).argsort(1)[:, :each]
-    rows = torch.empty(steps, each, per_class, dtype=torch.int64)
-    for number in range(classes):
-        members = (target == number).nonzero().squeeze(1)
-        there = chosen == number
-        wanted = int(there.sum())
-        whole = len(members) // per_class * per_class
-        if whole:
-            passes = -(-wanted * per_class // whole)
-            drawn = [members[torch.randperm(len(members), generator=generator)[:whole]] for _ in range(passes)]
-            order = torch.cat(drawn)[: wanted * per_class] if drawn else members[:0]
-        else:
-            order = members[torch.arange(per_class) % len(members)].repeat(wanted)
-        rows[there] = order.view(wanted, per_class)
-    return rows.flatten(1)
+    steps, sizes = len(target) // batch_size, torch.bincount(target)
+    chosen = torch.rand(steps, len(sizes), generator=generator).argsort(1)[:, : batch_size // per_class].flatten()
+    # A class that is chosen for the n-th time gives its n-th handful of rows; when it has no more, its rows are shuffled again.
+    order = chosen.argsort(stable=True)
+    nth = torch.empty_like(chosen)
+    nth[order] = torch.arange(len(chosen)) - torch.searchsorted(chosen[order], chosen[order])
+    handfuls = (sizes[chosen] // per_class).clamp_min(1)
+    shuffle = nth // handfuls % SHUFFLES
+    keys = torch.rand(int(shuffle.max()) + 1, len(target), generator=generator, dtype=torch.float64)
+    shuffled = (target + keys).argsort(1)  # (shuffles, rows), class after class
+    place = (nth % handfuls * per_class).unsqueeze(1) + torch.arange(per_class)
+    first = sizes.cumsum(0) - sizes
+    rows = shuffled[shuffle.unsqueeze(1), first[chosen].unsqueeze(1) + place % sizes[chosen].unsqueeze(1)]
+    return rows.view(steps, -1)
 
 
 def stacked_features(splits: Sequence[Split], runs: Sequence[Run], part: str) -> Tensor:
