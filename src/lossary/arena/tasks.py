@@ -19,10 +19,9 @@ from torch import Tensor
 
 from lossary._objective import Objective
 from lossary._registry import Spec, create, spec, suggestion
-from lossary.arena._neighbours import mean_average_precision_at_r, recall_at_k
 from lossary.arena.statistics import smooth_calibration_error
 from lossary.errors import InvalidValueError, UnknownNameError
-from lossary.metrics import mean_reciprocal_rank, ndcg_at_k
+from lossary.metrics import mean_average_precision_at_r, mean_reciprocal_rank, ndcg_at_k, recall_at_k
 
 Array = NDArray[Any]
 Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "ranking"]

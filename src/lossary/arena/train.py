@@ -112,7 +112,7 @@ def batch_order(seed: int, epoch: int, rows: int, batch_size: int) -> Tensor:
 def balanced_order(seed: int, epoch: int, target: Tensor, batch_size: int, per_class: int) -> Tensor:
     """Batches (batches, batch_size) of different classes, the same number of rows of each; target holds numbers from 0.
 
-    Classes come in random order, each as often as another. The rows of a class come in random order, about each once before one comes
+    Classes come in random order, each as often as another; the rows of a class too, about each of them once before one comes
     again, and only in a class of fewer than ``per_class`` rows is one twice in a batch.
     """
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
