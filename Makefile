@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-contrastive bench-losses clean
+.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -37,7 +37,7 @@ install: .venv/installed-dev
 # do without it.
 .venv/installed-peers: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps open_clip_torch timm segmentation-models-pytorch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps open_clip_torch pytorch-metric-learning timm segmentation-models-pytorch
 	@touch $@
 
 lint: install
@@ -64,7 +64,7 @@ examples: install
 claims: install
 	$(BIN)/python tools/claims.py $(CLAIMS)
 
-bench: bench-arena bench-losses bench-contrastive
+bench: bench-arena bench-losses bench-classifiers bench-contrastive
 
 bench-arena: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md
@@ -73,6 +73,9 @@ bench-arena: install
 
 bench-losses: .venv/installed-peers
 	$(BIN)/python benchmarks/losses.py --save docs/benchmarks.md
+
+bench-classifiers: .venv/installed-peers
+	$(BIN)/python benchmarks/classifiers.py --save docs/benchmarks.md
 
 bench-contrastive: .venv/installed-peers
 	$(BIN)/python benchmarks/contrastive.py --save docs/benchmarks.md

@@ -137,3 +137,16 @@ def test_ranked_lists_without_another_package() -> None:
     for row in found["results"]:
         of_one_list = 4 * row["items"] ** 2 + 12 * 51 * row["items"] if row["loss"].startswith("neural") else 0
         assert 0 < row["memory"] < of_one_list + 80 * row["items"] * row["lists"]
+
+
+def test_classifiers_are_measured_beside_the_same_losses_of_others(benchmarks: Any) -> None:
+    found, missing, limits = benchmarks("classifiers").measure(32, 50, 8, 1)
+    assert limits[0] > 0
+    ours = {entry.loss: entry for entry in found if entry.by == "lossary"}
+    theirs = {entry.loss for entry in found if entry.by != "lossary"}
+    assert theirs == (set() if missing else {"arcface", "cosface", "normalized_softmax", "proxy_anchor"})
+    assert set(ours) > {"arcface", "sface", "unpg"}
+    for entry in found:
+        assert entry.seconds[0] > 0
+        assert entry.value == pytest.approx(ours[entry.loss].value, rel=1e-5)
+        assert entry.memory >= 50 * 8 * 4  # the gradient

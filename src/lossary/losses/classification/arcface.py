@@ -15,6 +15,7 @@ from lossary.losses.classification._embedding import (
     log_sum_of_others,
     scaled_cosines,
 )
+from lossary.losses.classification._fused import average_of_margins, never_whole
 
 Angle = Annotated[float, Interval(low=0.0, high=math.pi)]
 
@@ -34,6 +35,17 @@ def arcface(
 ) -> Tensor:
     """The pure function behind :class:`ArcFaceLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_target("arcface", embedding, target, weight, class_weight)
+    if never_whole(embedding, weight, target, label_smoothing):
+        return average_of_margins(
+            embedding,
+            weight,
+            target,
+            scale,
+            lambda own: with_angular_margin(own, scale, margin),
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
     last = 2 * scale  # so much lower, every logit is the lowest
 
     def if_class(row: Rows) -> Tensor:

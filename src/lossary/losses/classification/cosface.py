@@ -6,6 +6,7 @@ from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Red
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._embedding import CosineClassifier, check_embedding_and_target, scaled_cosines
+from lossary.losses.classification._fused import average_of_margins, never_whole
 
 
 @formula
@@ -23,6 +24,17 @@ def cosface(
 ) -> Tensor:
     """The pure function behind :class:`CosFaceLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_target("cosface", embedding, target, weight, class_weight)
+    if never_whole(embedding, weight, target, label_smoothing):
+        return average_of_margins(
+            embedding,
+            weight,
+            target,
+            scale,
+            lambda own: own - scale * margin,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
 
     def if_class(row: Rows) -> Tensor:
         return -row.log_p

@@ -14,6 +14,7 @@ from lossary.losses.classification._embedding import (
     check_embedding_and_target,
     scaled_cosines,
 )
+from lossary.losses.classification._fused import average_of_margins, never_whole
 
 
 @formula
@@ -32,12 +33,24 @@ def normalized_softmax(
     """The pure function behind :class:`NormalizedSoftmaxLoss`, with class directions ``weight`` (C, D), and ``log_scale`` in the
     place of ``scale`` if it is learned."""
     check_embedding_and_target("normalized_softmax", embedding, target, weight, class_weight)
+    factor = scale if log_scale is None else log_scale.exp()
+    if never_whole(embedding, weight, target, label_smoothing):
+        return average_of_margins(
+            embedding,
+            weight,
+            target,
+            factor,
+            lambda own: own,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
 
     def if_class(row: Rows) -> Tensor:
         return -row.log_p
 
     return average_over_rows(
-        scaled_cosines(embedding, weight, scale if log_scale is None else log_scale.exp()),
+        scaled_cosines(embedding, weight, factor),
         target,
         if_class,
         weight=class_weight,

@@ -20,6 +20,7 @@ from lossary.losses.classification._embedding import (
     of_one_class,
     scaled_cosines,
 )
+from lossary.losses.classification._fused import average_of_margins, never_whole
 from lossary.losses.classification.arcface import Angle, with_angular_margin
 
 Base = Annotated[Literal["arcface", "cosface"], OneOf(("arcface", "cosface"))]
@@ -45,18 +46,31 @@ def unpg(
     ignored = target == ignore_index
     index = target.masked_fill(ignored, 0).long()
     x = widen(embedding)  # once, so that both of its gradients are added up before they are rounded
-    logits = scaled_cosines(x, weight, scale)
-    last = 2 * scale  # so much lower, every logit is the lowest
-
-    def own(row: Rows) -> Tensor:
-        return with_angular_margin(row.logits, scale, margin) if base == "arcface" else row.logits - scale * margin
-
     pairs = log_sum_of_cross_class_pairs(unit(x), index, ~ignored, scale, whisker)
 
+    def own(logits: Tensor) -> Tensor:
+        return with_angular_margin(logits, scale, margin) if base == "arcface" else logits - scale * margin
+
+    if never_whole(embedding, weight, target, label_smoothing):
+        return average_of_margins(
+            x,
+            weight,
+            target,
+            scale,
+            own,
+            beside=pairs,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+    logits = scaled_cosines(x, weight, scale)
+    last = 2 * scale  # so much lower, every logit is the lowest
     if not label_smoothing:
 
         def if_class(row: Rows) -> Tensor:
-            return torch.nn.functional.softplus(torch.logaddexp(log_sum_of_others(row, last), pairs) - own(row), threshold=40)
+            return torch.nn.functional.softplus(
+                torch.logaddexp(log_sum_of_others(row, last), pairs) - own(row.logits), threshold=40
+            )
 
         return average_over_rows(
             logits,
@@ -71,7 +85,7 @@ def unpg(
         )
 
     def if_class_beside(row: Rows) -> Tensor:
-        return torch.nn.functional.softplus(log_sum_of_others(row, last) - own(row), threshold=40)
+        return torch.nn.functional.softplus(log_sum_of_others(row, last) - own(row.logits), threshold=40)
 
     # The pairs are part of the loss of every class, so here they are one more column, which is nobody's target.
     column = pairs.clamp_min(-last - 80.0).expand(logits.shape[0], 1)
