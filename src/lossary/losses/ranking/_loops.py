@@ -116,16 +116,12 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @loop
-def _add(x, a, total):  # type: ignore[no-untyped-def]
+def _add_row(x, a, i, place, total, moment):  # type: ignore[no-untyped-def]
+    """Add a times a row of K to the sums of the columns, and to those weighted with how far the columns stand behind the row."""
     for j in range(len(x)):
-        total[j] += a * x[j]
-
-
-@loop
-def _add_two(x, a, total, b, other):  # type: ignore[no-untyped-def]
-    for j in range(len(x)):
-        total[j] += a * x[j]
-        other[j] += b * x[j]
+        term = a * x[j]
+        total[j] += term
+        moment[j] += term * (place[j] - i)
 
 
 @loop
@@ -146,12 +142,14 @@ def _distances(s_i, s):  # type: ignore[no-untyped-def]
 
 
 @loop
-def _pull_of_distances(s_i, c_i, s, c):  # type: ignore[no-untyped-def]
-    total = 0.0
+def _pull_of_distances(s_i, s, c):  # type: ignore[no-untyped-def]
+    """The sum over items of the sign of s_i - s_j times c_j, and of the sign alone."""
+    total, signs = 0.0, 0.0
     for j in range(len(s)):
-        both = c[j] + c_i
-        total += both if s[j] < s_i else (-both if s[j] > s_i else 0.0)
-    return total
+        sign = 1.0 if s[j] < s_i else (-1.0 if s[j] > s_i else 0.0)
+        total += sign * c[j]
+        signs += sign
+    return total, signs
 
 
 @loop
@@ -175,21 +173,22 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
     Row i of K has its largest number at item i, as items are in the order of their scores, and falls to both sides, so that only
     the places from ``low[i]`` to ``high[i]`` have to be looked at. Going back through the rounds, the sums over the rows and over
     the columns of K times its gradient telescope (a constant factor of a row or a column of K makes no difference to what
-    follows), so that the gradient by the exponents is never needed as a matrix, but only its sum over rows and the same weighted
-    with ``weight``, by which the scores come in.
+    follows), so that the gradient by the exponents is never needed as a matrix, but only its sums over rows, and their moments
+    about the diagonal: the scores come in by ``weight``, which the distances take back on the diagonal, where K is large.
     """
     lists, items = scores.shape
     low, high = np.empty(items, np.int64), np.empty(items, np.int64)
     s, a, weight = np.empty(items), np.empty(items), np.empty(items)
-    # by round: the scaling of rows and of columns, and the columns' sums of K when its rows are scaled by u times weight
+    # by round: the scaling of rows and of columns, and the moments of the columns of K when its rows are scaled
     u, v, x = of_rounds[0], of_rounds[1], of_rounds[2]
     rounds = len(u) - 1
-    sums, weighted, right, to_u = np.empty(items, f32), np.empty(items, f32), np.empty(items, f32), np.empty(items, f32)
+    sums, moments, right, to_u = np.empty(items, f32), np.empty(items, f32), np.empty(items, f32), np.empty(items, f32)
     to_v, pull, column = np.empty(items, f32), np.empty(items), np.empty(items)
+    place = np.arange(items).astype(f32)
     for row in range(lists):
         n = 0
-        for place in range(items):
-            item = order[row, place]
+        for at in range(items):
+            item = order[row, at]
             if real[row, item]:
                 s[n] = np.float64(scores[row, item]) / temperature
                 n += 1
@@ -205,7 +204,7 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
             total = _exponentials(weight[i], s[i], a[i], s[here], a[here], K[i, here])
             for j in range(low[i], high[i]):
                 K[i, j] /= total
-            _add_two(K[i, here], f32(1.0), sums[here], f32(weight[i]), x[0, here])
+            _add_row(K[i, here], f32(1.0), f32(i), place[here], sums[here], x[0, here])
         last = 0
         while last < rounds:
             last += 1
@@ -216,7 +215,7 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
             for i in range(n):
                 here = slice(low[i], high[i])
                 u[last, i] = f32(1.0) / _dot(K[i, here], v[last, here])
-                _add_two(K[i, here], u[last, i], sums[here], u[last, i] * f32(weight[i]), x[last, here])
+                _add_row(K[i, here], u[last, i], f32(i), place[here], sums[here], x[last, here])
             off = f32(0.0)
             for j in range(n):
                 off = max(off, abs(v[last, j] * sums[j] - f32(1.0)))
@@ -224,29 +223,29 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
                 break
         for j in range(n):
             right[j] = v[last, j] * gain[row, order[row, j]]
-            sums[j], weighted[j] = f32(0.0), f32(0.0)
+            sums[j], moments[j] = f32(0.0), f32(0.0)
         total = 0.0
         for i in range(n):
             here = slice(low[i], high[i])
             to_u[i] = -discount[i] * _dot(K[i, here], right[here])
             total += to_u[i] * u[last, i]
-            _add_two(K[i, here], discount[i] * u[last, i], sums[here], discount[i] * u[last, i] * f32(weight[i]), weighted[here])
+            _add_row(K[i, here], discount[i] * u[last, i], f32(i), place[here], sums[here], moments[here])
         value[row] = total
         if not len(gradient):
             continue
         for j in range(n):
             to_v[j] = -gain[row, order[row, j]] * sums[j]
-            pull[j] = -right[j] * weighted[j]
+            pull[j] = -right[j] * moments[j]
         for step in range(last, -1, -1):
-            sums[:n], weighted[:n] = f32(0.0), f32(0.0)
+            sums[:n], moments[:n] = f32(0.0), f32(0.0)
             for i in range(n):
                 here = slice(low[i], high[i])
                 if step < last:
                     to_u[i] = _dot(K[i, here], right[here])
                 left = -to_u[i] * u[step, i] * u[step, i]
-                _add_two(K[i, here], left, sums[here], left * f32(weight[i]), weighted[here])
+                _add_row(K[i, here], left, f32(i), place[here], sums[here], moments[here])
             for j in range(n):
-                pull[j] += v[step, j] * weighted[j]
+                pull[j] += v[step, j] * moments[j]
                 if step > 0:
                     right[j] = -(to_v[j] + sums[j]) * v[step, j] * v[step, j]
                     pull[j] += right[j] * x[step - 1, j]
@@ -254,5 +253,6 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
                 else:
                     column[j] = -(to_v[j] + sums[j])
         for j in range(n):
-            through = _pull_of_distances(s[j], column[j], s[:n], column[:n])
-            gradient[row, order[row, j]] = (pull[j] + through) / temperature
+            through, signs = _pull_of_distances(s[j], s[:n], column[:n])
+            own = column[j] * (signs - weight[j])  # nothing but for items of equal scores
+            gradient[row, order[row, j]] = (2.0 * pull[j] + own + through) / temperature

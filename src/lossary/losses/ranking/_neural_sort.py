@@ -66,7 +66,9 @@ def neural_loss(
         per_list = _in_a_graph(lists.scores, *constants, *astuple(sorting))[0]
     else:
         plain, kernel, closed = (functools.partial(_plain, sorting, total), *_closed_forms(sorting))
-        per_list = by_list(plain, kernel, lists.scores, *constants, closed=closed, work=sorting.rounds + 1)
+        # a round of products of small matrices costs less than its share of operations on all pairs
+        work = 1 + sorting.rounds // 4
+        per_list = by_list(plain, kernel, lists.scores, *constants, closed=closed, work=work)
     if noise is not None:
         per_list = per_list.view(noise.samples, -1).mean(0)
     return average_over_lists(of_ideal(per_list, ideal), ideal > 0, reduction)
