@@ -12,10 +12,12 @@ EPOCHS, BATCH = 30, 50
 ORDERS = candidate_orders(MEMBERS, 24)
 
 
-def sets(count: int, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A noisy sum of the codes of four classes, and the classes in random order."""
-    members = torch.rand(count, CLASSES, generator=generator).argsort(1)[:, :MEMBERS]
-    return codes[members].sum(1) + 0.1 * torch.randn(count, WIDTH, generator=generator), members
+def sets(seed: int) -> tuple[Tensor, Tensor]:
+    """Noisy sums of the codes of four classes, and the classes in random order; half of them are for the test."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randn(CLASSES, WIDTH, generator=generator)
+    members = torch.rand(2 * ROWS, CLASSES, generator=generator).argsort(1)[:, :MEMBERS]
+    return codes[members].sum(1) + 0.1 * torch.randn(2 * ROWS, WIDTH, generator=generator), members
 
 
 def steps(model: nn.Module, codes: Tensor, previous: Tensor) -> Tensor:
@@ -44,9 +46,7 @@ def exact(model: nn.Module, codes: Tensor, members: Tensor) -> float:
 
 
 def orders(seed: int) -> dict[str, dict[str, float]]:
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.randn(CLASSES, WIDTH, generator=generator)
-    (inputs, members), test = sets(ROWS, codes, generator), sets(ROWS, codes, generator)
+    inputs, members = sets(seed)
     search = lossary.create("order_search")
     found = {}
     for arm in ("order_search", "random_order", "sorted_order"):
@@ -60,20 +60,16 @@ def orders(seed: int) -> dict[str, dict[str, float]]:
             return value
 
         fit(model.parameters(), loss, ROWS, epochs=EPOCHS, batch_size=BATCH, seed=seed)
-        found[arm] = {"exact_sets": exact(model, *test)}
+        found[arm] = {"exact_sets": exact(model, inputs[ROWS:], members[ROWS:])}
     return found
 
 
 def slots(seed: int) -> dict[str, dict[str, float]]:
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.randn(CLASSES, WIDTH, generator=generator)
-    (inputs, members), test = sets(ROWS, codes, generator), sets(ROWS, codes, generator)
+    inputs, members = sets(seed)
     found = {}
     for arm in ("set_cross_entropy", "cross_entropy"):
-        model, loss = (
-            nn.Sequential(mlp(seed, WIDTH, 64, MEMBERS * CLASSES), nn.Unflatten(1, (MEMBERS, CLASSES))),
-            lossary.create(arm),
-        )
+        loss = lossary.create(arm)
+        model = nn.Sequential(mlp(seed, WIDTH, 64, MEMBERS * CLASSES), nn.Unflatten(1, (MEMBERS, CLASSES)))
 
         def of_batch(batch: Tensor, arm: str = arm, model: nn.Module = model, loss: nn.Module = loss) -> Tensor:
             logits = model(inputs[batch])
@@ -82,8 +78,8 @@ def slots(seed: int) -> dict[str, dict[str, float]]:
 
         fit(model.parameters(), of_batch, ROWS, epochs=EPOCHS, batch_size=BATCH, seed=seed)
         with torch.no_grad():
-            put_out = model(test[0]).argmax(2).sort(1).values
-        found[arm] = {"exact_sets": float((put_out == test[1].sort(1).values).all(1).float().mean())}
+            put_out = model(inputs[ROWS:]).argmax(2).sort(1).values
+        found[arm] = {"exact_sets": float((put_out == members[ROWS:].sort(1).values).all(1).float().mean())}
     return found
 
 
