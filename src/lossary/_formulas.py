@@ -124,7 +124,7 @@ def _compiled(text: str) -> Any:
     names: dict[str, Any] = {"f32": _kernels.f32, "sqrt": _kernels.sqrt, "select": _kernels.select}
     names |= {name: getattr(_kernels, name) for name in _kernels.ELEMENTARY}
     exec(compile(text, "<formula>", "exec"), names)
-    return _kernels.elementary(names["formula"])
+    return _kernels.formula(names["formula"])
 
 
 class _Writer(TorchDispatchMode):

@@ -33,6 +33,11 @@ def elementary(function: Callable[..., Any]) -> Any:
     return numba.njit(fastmath=EXACT, error_model="numpy", forceinline=True)(function)
 
 
+def formula(function: Callable[..., Any]) -> Any:
+    """Compile a formula of numbers; several divisions by one number may become products with its reciprocal."""
+    return numba.njit(fastmath={*EXACT, "arcp"}, error_model="numpy", forceinline=True)(function)
+
+
 def loop(function: Callable[..., Any]) -> Any:
     """Compile a function with loops over arrays, and keep it on disk if there is a place for it."""
     options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True, "boundscheck": False}
@@ -114,12 +119,11 @@ def expm1(x: Any) -> Any:
 
 
 @elementary
-def log(x: Any) -> Any:
-    tiny = x < f32(1.17549435e-38)
-    y = select(tiny, x * f32(8388608.0), x)
-    bits = as_int(y)
+def log_of_ordinary(x: Any) -> Any:
+    """log x for a number that is neither 0, subnormal nor infinite."""
+    bits = as_int(x)
     k = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))  # Numba widens sums of integers, which halves the speed
-    r = as_float(i32(bits - i32(k << i32(23)))) - f32(1.0)  # y = 2^k (1 + r), and 1 + r is from sqrt(1/2) to sqrt(2)
+    r = as_float(i32(bits - i32(k << i32(23)))) - f32(1.0)  # x = 2^k (1 + r), and 1 + r is from sqrt(1/2) to sqrt(2)
     square = r * r
     p = f32(7.0376836292e-2)
     p = p * r - f32(1.1514610310e-1)
@@ -130,20 +134,24 @@ def log(x: Any) -> Any:
     p = p * r + f32(2.0000714765e-1)
     p = p * r - f32(2.4999993993e-1)
     p = p * r + f32(3.3333331174e-1)
-    times = f32(k) - select(tiny, f32(23.0), f32(0.0))
-    tail = (p * r) * square + times * f32(-2.12194440e-4) - f32(0.5) * square
-    found = (tail + r) + times * f32(0.693359375)
+    tail = (p * r) * square + f32(k) * f32(-2.12194440e-4) - f32(0.5) * square
+    return (tail + r) + f32(k) * f32(0.693359375)
+
+
+@elementary
+def log(x: Any) -> Any:
+    tiny = x < f32(1.17549435e-38)
+    found = log_of_ordinary(select(tiny, x * f32(8388608.0), x)) - select(tiny, f32(15.942385), f32(0.0))
     found = select(x < f32(np.inf), found, x)  # infinity, NaN
     return select(x > f32(0.0), found, select(x == f32(0.0), f32(-np.inf), f32(np.nan)))
 
 
-@elementary
+@formula
 def log1p(x: Any) -> Any:
     y = f32(1.0) + x
-    near = y == f32(1.0)
-    step = select(near, f32(1.0), y - f32(1.0))  # what of x is left in y
-    whole = log(y)
-    return select(near, x, select(y == f32(np.inf), whole, whole * (x / step)))
+    found = log_of_ordinary(y) + (x - (y - f32(1.0))) / y  # with what of x is not left in y
+    found = select(y < f32(np.inf), found, y)
+    return select(y > f32(0.0), found, select(y == f32(0.0), f32(-np.inf), f32(np.nan)))
 
 
 @elementary

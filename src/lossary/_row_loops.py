@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, loop, select
+from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, log_of_ordinary, loop, select
 
 # What a formula may ask of a row, in the order in which the loop hands it over.
 NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
@@ -112,6 +112,12 @@ def _added(x: Any, factor: Any, out: Any) -> None:
 
 
 @loop
+def _joined(x: Any, of_x: Any, y: Any, of_y: Any, out: Any) -> None:
+    for j in range(x.shape[0]):
+        out[j] = x[j] * of_x + y[j] * of_y
+
+
+@loop
 def _masses(q: Any, index: Any, weight: Any, smoothing: Any, out: Any) -> None:
     """q_c w_c of each class, with q a row of probabilities or one class."""
     even = smoothing / f32(out.shape[0])
@@ -128,7 +134,7 @@ def _masses(q: Any, index: Any, weight: Any, smoothing: Any, out: Any) -> None:
 
 
 @functools.lru_cache(maxsize=128)
-def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, margined: bool, hard: bool) -> Any:
+def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, margined: bool, hard: bool, plain: bool) -> Any:
     """The loop for a formula of the :data:`NUMBERS` and, if it needs the total, the curve that is summed.
 
     Args:
@@ -136,6 +142,7 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
         of_logits: the curve is one of logits, not of probabilities.
         margined: there is a margin.
         hard: the class of each row is known, so that the formula is only needed for that one.
+        plain: the probabilities are float32, and there are no weights and no smoothing.
     """
     wants_total, wants_lower = "total" in needs, "lower_log_p" in needs
     wants_top = "top_log_p" in needs or "is_top" in needs
@@ -143,6 +150,7 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
     wants_mean = "mean" in needs or wants_variance
     softmax = wants_top or wants_lower or "log_p" in needs or (wants_total and not of_logits)
     linear = wants_mean or wants_squares
+    apart = not hard and (margined or wants_top)  # the largest class needs other formulas than the rest
 
     @fused
     def run(
@@ -231,37 +239,52 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                 factor *= scale
             else:
                 mass = slopes if not wants_total else own
-                _masses(q[i] if q is not None else None, c, weight, smoothing, mass)
+                if plain:
+                    mass = q[i]
+                else:
+                    _masses(q[i] if q is not None else None, c, weight, smoothing, mass)
                 keep, to_largest = f32(1.0), f32(0.0)
                 if margined:
                     keep = exp(-margin * rate)
-                for j in range(classes):
-                    x = (zi[j] - largest) * rate
-                    bulk, spread = sum_exp, f32(1.0)
-                    if margined:
-                        bulk = select(j == top, others + keep, sum_exp - e[j] * (f32(1.0) - keep))
-                        log_p = x - margin * rate - log(bulk)
-                        spread = select(j == top, others / bulk, f32(1.0) + (f32(1.0) - keep) * e[j] / bulk)
-                    else:
-                        log_p = x - log_sum
-                    found, by_logit, by_log_p, _, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
-                        zi[j], log_p, f32(-np.inf), top_log_p, select(j == top, f32(1.0), f32(0.0)), mean, variance, squares, total,
-                        constants,
-                    )  # fmt: skip
-                    times = mass[j]
-                    cost += times * found
-                    to_bulk = times * by_log_p / bulk
-                    if margined:  # that of the largest is of another size: where their sum is meant they are added, and only there
-                        to_largest += select(j == top, to_bulk, f32(0.0))
-                        to_bulk = select(j == top, f32(0.0), to_bulk)
-                    to_row += to_bulk
-                    to_top += times * by_top
-                    to_mean += times * by_mean
-                    to_variance += times * by_variance
-                    to_squares += times * by_squares
-                    to_total += times * by_total
+                for part in range(3 if apart else 1):
+                    start, stop, is_top = 0, classes, f32(0.0)
+                    if apart:
+                        start, stop = (0, top, top + 1)[part], (top, top + 1, classes)[part]
+                        is_top = f32(1.0) if part == 1 else f32(0.0)
+                    zs, es, masses = zi[start:stop], e[start:stop], mass[start:stop]
                     if gradient is not None:
-                        out[j] = times * (by_logit + by_log_p * rate * spread)
+                        outs = out[start:stop]
+                    here = f32(0.0)
+                    for j in range(zs.shape[0]):
+                        x = (zs[j] - largest) * rate
+                        spread = f32(1.0)
+                        if margined:  # the class's own exponential is less by a factor, in its sum too
+                            bulk = select(is_top > f32(0.0), others + keep, sum_exp - es[j] * (f32(1.0) - keep))
+                            share = f32(1.0) / bulk
+                            log_p = x - margin * rate - log_of_ordinary(bulk)
+                            spread = select(is_top > f32(0.0), others * share, f32(1.0) + (f32(1.0) - keep) * (es[j] * share))
+                        else:
+                            log_p = x - log_sum
+                        found, by_logit, by_log_p, _, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
+                            zs[j], log_p, f32(-np.inf), top_log_p, is_top, mean, variance, squares, total, constants
+                        )
+                        times = masses[j]
+                        cost += times * found
+                        here += times * by_log_p * (share if margined else f32(1.0))
+                        to_top += times * by_top
+                        to_mean += times * by_mean
+                        to_variance += times * by_variance
+                        to_squares += times * by_squares
+                        to_total += times * by_total
+                        if gradient is not None:
+                            outs[j] = times * (by_logit + by_log_p * rate * spread)
+                    # with a margin that of the largest is of another size, and added only where their sum is meant
+                    if margined and part == 1:
+                        to_largest = here
+                    else:
+                        to_row += here
+                if not margined:
+                    to_row /= sum_exp
                 value[i] = cost
                 factor = scale
 
@@ -285,13 +308,14 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                         _linear(zi, of_z, mean, of_distance, constant, out)
                     out[c] += (own_slope + to_p) * factor
                 else:
-                    _scaled(out, factor, out)
                     if margined:
-                        slope_of_largest = out[top] + of_e * e[top]
-                        _added(e, of_e - to_largest * rate * factor, out)
+                        slope_of_largest = out[top] * factor + of_e * e[top]
+                        _joined(out, factor, e, of_e - to_largest * rate * factor, out)
                         out[top] = slope_of_largest
                     elif softmax:
-                        _added(e, of_e, out)
+                        _joined(out, factor, e, of_e, out)
+                    else:
+                        _scaled(out, factor, out)
                     if linear:
                         _linear(zi, of_z, mean, of_distance, constant, e)
                         _added(e, f32(1.0), out)

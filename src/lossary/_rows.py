@@ -304,7 +304,8 @@ def _compiled(
     curve = None if needs.total is None else _formulas.scalars(needs.total, inputs=2)
     if cost is None or (curve is None and needs.total is not None):
         return None
-    run = _row_loops.of_rows(cost.function, curve and curve.function, names, needs.of_logits, bool(needs.margin), hard)
+    plain = at.dtype == torch.float32 and weight is None and not label_smoothing
+    run = _row_loops.of_rows(cost.function, curve and curve.function, names, needs.of_logits, bool(needs.margin), hard, plain)
     constants = cost.constants, curve.constants if curve else ()
     scale = 1.0 / divisor if reduction == "mean" and divisor else 1.0
     found: Tensor = _Compiled.apply(rows, at, weight, label_smoothing, if_class, needs, run, constants, scale)  # type: ignore[no-untyped-call]

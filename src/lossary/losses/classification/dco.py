@@ -16,6 +16,9 @@ from lossary.errors import InvalidTypeError, InvalidValueError
 Level = Literal["class", "sequence"]  # the shapes depend on it, so it is no domain whose values can be tried
 
 
+MANY = 64  # tries, beyond which products of as many factors lose digits
+
+
 def _log_one_minus(log_p: Tensor) -> Tensor:
     """log(1 - p) to full precision on both sides of p = 1/2, with a finite slope at p = 1."""
     half = -math.log(2)
@@ -27,10 +30,20 @@ def _log_one_minus(log_p: Tensor) -> Tensor:
 
 def _cost(log_p: Tensor, num_samples: int) -> Tensor:
     """-log(1 - (1 - p)^N) from log p."""
-    rarest = math.log(torch.finfo(log_p.dtype).eps / num_samples)  # below, (1 - p)^N is 1 - N p to the last bit
-    rare = log_p < rarest
-    log_all_wrong = num_samples * _log_one_minus(log_p.masked_fill(rare, rarest))
-    return torch.where(rare, -log_p - math.log(num_samples), -_log_one_minus(log_all_wrong))
+    if num_samples > MANY:
+        rarest = math.log(torch.finfo(log_p.dtype).eps / num_samples)  # below, (1 - p)^N is 1 - N p to the last bit
+        rare = log_p < rarest
+        log_all_wrong = num_samples * _log_one_minus(log_p.masked_fill(rare, rarest))
+        return torch.where(rare, -log_p - math.log(num_samples), -_log_one_minus(log_all_wrong))
+    wrong = -torch.expm1(log_p)
+    all_wrong, series = wrong, torch.ones_like(wrong)  # (1 - p)^n, and the sum of (1 - p)^k over k < n
+    for digit in f"{num_samples:b}"[1:]:
+        series, all_wrong = series * (1 + all_wrong), all_wrong.square()
+        if digit == "1":
+            series, all_wrong = series + all_wrong, all_wrong * wrong
+    # 1 - (1 - p)^N is p times the series, which is exact where p is small
+    likely = all_wrong < 0.5
+    return torch.where(likely, 0.0, -log_p) - torch.log1p(torch.where(likely, -all_wrong, series - 1))
 
 
 @formula
