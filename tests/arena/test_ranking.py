@@ -210,6 +210,16 @@ def test_of_a_large_table_whole_lists_are_read(tmp_path: Path, suffix: str) -> N
     assert "a random sample of 500 of 2000 rows" in found.notes
 
 
+def test_arrays_in_a_file_with_lists(tmp_path: Path) -> None:
+    who = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 6))
+    np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(300, 2)), y=np.arange(300) % 3, who=who)
+    found = load(tmp_path / "a.npz", query="who", max_rows=100)
+    assert found.groups is not None
+    assert (found.task.kind, found.rows, set(np.bincount(found.groups))) == ("ranking", 96, {6})
+    with pytest.raises(DataError, match="a ranking needs lists"):
+        load(tmp_path / "a.npz", task="ranking", group="who")
+
+
 def svmlight(path: Path, data: Data, queries: bool = True) -> Path:
     assert data.groups is not None
     order = np.argsort(data.groups, kind="stable")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,19 @@ def choose_rows(rows: int, max_rows: int, row_bytes: int = 0, max_bytes: int = M
     chosen = np.arange(rows) if kept == rows else np.sort(np.random.default_rng(SEED).choice(rows, kept, replace=False))
     budget = f", as many images as {max_bytes / 2**20:,.4g} MiB hold" if fitting < min(rows, max_rows) else ""
     return Sample(chosen, tuple(note + budget for note in sample_note(kept, rows)))
+
+
+def choose_lists(lists: NDArray[Any], max_rows: int) -> Sample:
+    """Everything, or the rows of as many whole lists as ``max_rows`` allow, drawn at random."""
+    if len(lists) <= max_rows:
+        return Sample(np.arange(len(lists)), ())
+    names, codes = np.unique(lists, return_inverse=True)
+    lengths = np.bincount(codes)
+    order = np.random.default_rng(SEED).permutation(len(names))
+    chosen = np.zeros(len(names), dtype=bool)
+    chosen[order[np.cumsum(lengths[order]) <= max_rows]] = True
+    rows = np.flatnonzero(chosen[codes])
+    return Sample(rows, sample_note(len(rows), len(lists)))
 
 
 def sample_note(kept: int, rows: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_svmlight_file
 
-from lossary.arena._sample import choose_rows, picture_bytes, sample_note
+from lossary.arena._sample import choose_lists, choose_rows, picture_bytes
 from lossary.errors import DataError
 
 Array = NDArray[Any]
@@ -36,23 +36,15 @@ def read_svmlight(path: Path, max_rows: int, max_bytes: int) -> Lines:
         raise DataError(f"{path} cannot be read as lines of SVMlight: {reason}") from error
     rows, columns = sparse.shape
     sample = choose_rows(rows, max_rows, picture_bytes((columns,)), max_bytes)
-    if len(queries) != rows:
-        kept, notes, queries = sample.rows, sample.notes, None
-    else:
-        kept = _whole_queries(path, queries, len(sample.rows))
-        notes, queries = sample_note(len(kept), rows), queries[kept]
-    return Lines(sparse[kept].toarray(), target[kept], queries, notes)
+    if len(queries) != rows:  # there are none
+        return Lines(sparse[sample.rows].toarray(), target[sample.rows], None, sample.notes)
+    _check_order(path, queries)
+    kept = choose_lists(queries, len(sample.rows))
+    return Lines(sparse[kept.rows].toarray(), target[kept.rows], queries[kept.rows], kept.notes)
 
 
-def _whole_queries(path: Path, queries: Array, most: int) -> Array:
-    starts = np.flatnonzero(np.diff(queries, prepend=queries[0] - 1))
-    names = queries[starts]
-    again = np.flatnonzero(np.unique(names, return_counts=True)[1] > 1)
-    if len(again):
-        raise DataError(f"{path}: the rows of qid {np.unique(names)[again[0]]} do not stand together; sort the file by qid")
-    if most >= len(queries):
-        return np.arange(len(queries))
-    lengths = np.diff(starts, append=len(queries))
-    order = np.random.default_rng(0).permutation(len(names))
-    fitting = order[np.cumsum(lengths[order]) <= most]
-    return np.flatnonzero(np.isin(queries, names[fitting]))
+def _check_order(path: Path, queries: Array) -> None:
+    """A query that ends and begins again is mostly two of one number, from files that were put together."""
+    names, times = np.unique(queries[np.diff(queries, prepend=queries[0] - 1) != 0], return_counts=True)
+    if times.max() > 1:
+        raise DataError(f"{path}: the rows of qid {names[times.argmax()]} do not stand together; sort the file by qid")

@@ -22,7 +22,7 @@ from lossary.arena._leaks import leak_notes
 from lossary.arena._lists import kept_of_classes, kept_of_lists
 from lossary.arena._npz import read_headers, read_rows
 from lossary.arena._read import FORMATS, read_table
-from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_rows, picture_bytes, sample_note
+from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_lists, choose_rows, picture_bytes, sample_note
 from lossary.arena._svmlight import SUFFIXES, read_svmlight
 from lossary.arena._targets import encode, flags
 from lossary.arena.tasks import KINDS, Task
@@ -60,6 +60,11 @@ class Data:
     @property
     def rows(self) -> int:
         return len(self.target)
+
+    @property
+    def lists(self) -> int:
+        """Of a ranking."""
+        return 0 if self.groups is None else int(self.groups.max()) + 1
 
     @property
     def fingerprint(self) -> str:
@@ -139,7 +144,7 @@ def load(
     if query is not None:
         task = "ranking"
     if path.suffix.lower() == ".npz":
-        return _from_npz(path, target, task, group if query is None else query, max_rows, max_bytes)
+        return _from_npz(path, target, task, group, query, max_rows, max_bytes)
     if path.suffix.lower() in FORMATS:
         table, rows = read_table(path, max_rows, query)
         return _from_table(path.stem, table, target, task, group, query, sample_note(table.num_rows, rows))
@@ -199,9 +204,16 @@ def _from_svmlight(
 
 
 def _from_npz(
-    path: Path, target: str | Sequence[str] | None, task: str | None, group: str | None, max_rows: int, max_bytes: int
+    path: Path,
+    target: str | Sequence[str] | None,
+    task: str | None,
+    group: str | None,
+    query: str | None,
+    max_rows: int,
+    max_bytes: int,
 ) -> Data:
-    _refuse_unlisted(path.name, task, group)
+    _refuse_unlisted(path.name, task, query)
+    group = group if query is None else query
     headers = read_headers(path)
 
     def find(names: Sequence[str], what: str) -> str:
@@ -220,6 +232,8 @@ def _from_npz(
     ((rows,),) = lengths
     shape = headers[features].shape
     sample = choose_rows(rows, max_rows, picture_bytes(shape[1:]) if len(shape) > 2 else 0, max_bytes)
+    if query is not None:
+        sample = choose_lists(read_rows(path, query, range(rows)), len(sample.rows))
     arrays = {name: read_rows(path, name, sample.rows) for name in names}
     return from_arrays(
         path.stem,

@@ -237,7 +237,7 @@ def make_protocol(
 
 def _batches(data: Data, validation_share: float, test_share: float, asked: int | None) -> tuple[int, int]:
     """The batch size, and for a retrieval how many rows of each class are in a batch."""
-    units = data.rows if data.task.kind != "ranking" or data.groups is None else len(np.unique(data.groups))
+    units = data.lists if data.task.kind == "ranking" else data.rows
     train = units - round(validation_share * units) - round(test_share * units)
     what = "training lists" if data.task.kind == "ranking" else "training rows"
     # About sixteen steps an epoch, as far as batches of 8 to 128 allow; losses on pairs want enough of them.
