@@ -210,7 +210,7 @@ def test_a_comparison_learns_and_resumes(tmp_path: Path) -> None:
     assert all(unit.reused for unit in again.units)
     same(result, again)
     page = result.report(tmp_path / "report.html").read_text()
-    assert "of the classes: no class is in two parts" in page
+    assert "of the classes, none of which is in two parts" in page
     assert all(f'id="{place}"' in page for place in ("cutoffs", "seen-0", "seen-1"))
     assert "Can the probabilities be believed?" not in page
     assert len(result.export(tmp_path / "clouds.csv").read_text().splitlines()) == 1 + 3 * 2
