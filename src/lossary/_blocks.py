@@ -20,10 +20,17 @@ def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
 
 def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether a large input is plain memory that a loop can run over, and nobody is looking at the operations on it."""
-    if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.numel() < COMPILED or not logits.is_contiguous():
+    if logits.dtype != torch.float32 or logits.numel() < COMPILED or not logits.is_contiguous():
         return False
-    wrapped = any(x is not None and torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (logits, *others))
-    return not wrapped and type(logits) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0
+    return can_look(logits, *others) and type(logits) in (Tensor, torch.nn.Parameter)
+
+
+def can_look(*tensors: Tensor | None) -> bool:
+    """Whether the values of tensors may be read: they are here, and nobody is recording, mapping or compiling what is done."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return all(x is None or (x.device.type == "cpu" and not wrapped(x)) for x in tensors)
 
 
 # Told of compiled loops, and to call them: whoever records tensor operations, among which they are not to be seen.

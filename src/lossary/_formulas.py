@@ -104,10 +104,9 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[flo
             found = formula(*leaves[:passed])
             answers = []
             for value in found if isinstance(found, tuple) else (found,):
-                one = torch.ones_like(value)
                 slopes: Sequence[Tensor | None] = [None] * inputs
                 if value.requires_grad:
-                    slopes = torch.autograd.grad(value, leaves, one, retain_graph=True, allow_unused=True)
+                    slopes = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
                 answers += [writer.float(value), *("f32(0.0)" if slope is None else writer.float(slope) for slope in slopes)]
         except _NotWritableError:
             return None
@@ -166,6 +165,10 @@ class _Writer(TorchDispatchMode):
 
     def arguments(self, values: Sequence[Any]) -> list[str]:
         return [self.float(v) if isinstance(v, Tensor) else self.operand(v) for v in values]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler here, which takes a second
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

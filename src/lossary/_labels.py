@@ -55,6 +55,12 @@ def average_over_labels(
     check_broadcast(owner, "weight", weight, logits)
     check_broadcast(owner, "pos_weight", pos_weight, logits)
     rule = Rule(curves, ignore_index, label_smoothing, reduction == "none", of_label)
+    if _blocks.take_plain_operations(logits, target, weight, pos_weight) and _blocks.can_look(logits, target):
+        ignored = target == ignore_index
+        if not bool(ignored.any()):  # of a small batch it counts how many operations there are
+            z = widen(logits)
+            mixed = _lerped(rule.costs(z), target.to(z.dtype), weight, pos_weight, label_smoothing)
+            return reduce(mixed, mixed.numel(), reduction)
     scale = 1.0 / max(1, logits.numel()) if reduction == "mean" else 1.0
     value, count = cost_of_rows(logits, target, weight, pos_weight, rule, scale)
     return value if reduction == "none" else reduce(value, count.sum(), reduction)
@@ -93,19 +99,21 @@ def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor |
 
 def _mixed(pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """Two curves mixed by the target."""
-    if_one, if_zero = pair
     target = labels_of(target, z)
     ignored = target == rule.ignore_index
     q = target.to(z.dtype).masked_fill(ignored, 0.0)
-    if rule.label_smoothing:
-        q = q * (1 - rule.label_smoothing) + rule.label_smoothing / 2
+    mixed = _lerped(pair, q, weight, pos_weight, rule.label_smoothing).masked_fill(ignored, 0.0)
+    return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
+
+
+def _lerped(pair: Pair, q: Tensor, weight: Tensor | None, pos_weight: Tensor | None, label_smoothing: float) -> Tensor:
+    if_one, if_zero = pair
+    if label_smoothing:
+        q = q * (1 - label_smoothing) + label_smoothing / 2
     if pos_weight is not None:
         if_one = if_one * pos_weight
     mixed = torch.lerp(if_zero, if_one, q)
-    if weight is not None:
-        mixed = mixed * weight
-    mixed = mixed.masked_fill(ignored, 0.0)
-    return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
+    return mixed if weight is None else mixed * weight
 
 
 def labels_of(target: Tensor, z: Tensor) -> Tensor:

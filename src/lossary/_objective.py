@@ -102,6 +102,8 @@ def reduce(per_item: Tensor, divisor: Tensor | int, reduction: str) -> Tensor:
     """``none``, ``sum``, or the sum over a divisor; nothing to average over is 0 and still carries a gradient of zeros."""
     if reduction == "none":
         return per_item
+    if reduction == "mean" and isinstance(divisor, int) and divisor == per_item.numel() > 0:
+        return per_item.mean()
     total = per_item.sum()
     if reduction == "sum":
         return total

@@ -42,6 +42,7 @@ class Rows:
 
 Formula = Callable[[Rows], Tensor]
 
+FEW = 1 << 12  # logits
 NARROW = 32  # classes; rows that are shorter are not worth a loop each
 
 
@@ -103,17 +104,24 @@ def average_over_rows(
         wanted = Needs(needs, lambda z, _: total_of_logits(z), True, temperature, margin)
     else:
         wanted = Needs(needs, total, False, temperature, margin)
+    weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
+    soft = target.is_floating_point()
+    ignored = None if soft else target == ignore_index
+    plain = _blocks.take_plain_operations(logits, target, weight)
+    if plain and ignored is not None and not label_smoothing and _blocks.can_look(logits, target) and not bool(ignored.any()):
+        at = target.long()  # of a small batch it counts how many operations there are
+        per_sample = _cost(widen(logits), at, weight, 0.0, if_class, wanted)
+        if reduction == "mean" and weight is not None:
+            return reduce(per_sample, weight[at].sum(), reduction)
+        return reduce(per_sample, per_sample.numel(), reduction)
     side_by_side = _classes_side_by_side(logits)
     rows = _as_rows(logits, side_by_side)
     shape = (logits.shape[0], *logits.shape[2:])
-    weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
-    soft = target.is_floating_point()
-    if soft:
-        at, ignored = _as_rows(target, side_by_side), None
+    if ignored is None:
+        at = _as_rows(target, side_by_side)
     else:
-        ignored = target == ignore_index
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
-    if _blocks.take_plain_operations(logits, target, weight):
+    if plain:
         per_sample = _cost(widen(rows), at, weight, label_smoothing, if_class, wanted)
     else:
         found = _compiled(rows, at, ignored, weight, label_smoothing, if_class, wanted, reduction)
@@ -164,6 +172,18 @@ def _softmax_parts(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return shifted, shifted.exp().sum(1, keepdim=True).log()
 
 
+def _log_softmax(z: Tensor, temperature: float) -> tuple[Callable[[Tensor], Tensor], Callable[[], Tensor]]:
+    """Functions that give the log-probabilities at places (N, 1, S), and all of them.
+
+    The library's own kernel is one operation, but works row by row, which takes four times as long for many short rows.
+    """
+    if z.numel() <= FEW or z.shape[1] >= NARROW:
+        whole = (z if temperature == 1.0 else z / temperature).log_softmax(1)
+        return lambda place: whole.gather(1, place), lambda: whole
+    shifted, log_sum = _softmax_parts(z, temperature)
+    return lambda place: shifted.gather(1, place) - log_sum, lambda: shifted - log_sum
+
+
 def _moments(z: Tensor, needs: Needs) -> dict[str, Tensor]:
     found = {}
     if "mean" in needs.names or "variance" in needs.names:
@@ -181,17 +201,18 @@ def _numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
     if "logits" in needs.names:
         found["logits"] = z.gather(1, at)
     if needs.softmax:
-        shifted, log_sum = _softmax_parts(_less_margin(z, at, needs.margin), needs.temperature)
-        found["log_p"] = shifted.gather(1, at) - log_sum
+        log_p_at, log_p = _log_softmax(_less_margin(z, at, needs.margin), needs.temperature)
+        found["log_p"] = log_p_at(at)
         if "lower_log_p" in needs.names:
             below = z.detach() < z.detach().gather(1, at)
             place = z.detach().masked_fill(~below, -torch.inf).argmax(1, keepdim=True)
-            lower = shifted.gather(1, place) - log_sum
+            lower = log_p_at(place)
             found["lower_log_p"] = torch.where(below.any(1, keepdim=True), lower, -torch.inf)
         if "top_log_p" in needs.names:
-            found["top_log_p"] = shifted.gather(1, z.detach().argmax(1, keepdim=True)) - log_sum
+            found["top_log_p"] = log_p_at(z.detach().argmax(1, keepdim=True))
         if needs.total is not None and not needs.of_logits:
-            found["total"] = needs.total((shifted - log_sum).exp(), shifted - log_sum).sum(1, keepdim=True)
+            all_log_p = log_p()
+            found["total"] = needs.total(all_log_p.exp(), all_log_p).sum(1, keepdim=True)
     if "is_top" in needs.names:
         found["is_top"] = (z.detach().argmax(1, keepdim=True) == at).to(z.dtype)
     if needs.total is not None and needs.of_logits:
