@@ -1,6 +1,7 @@
 """Dependencies point one way: catalogue and core, then units, then the arena, then claims, then the command line."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,8 @@ def test_every_unit_is_one_file_with_a_line_in_its_family() -> None:
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    keeping = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as users have it
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=keeping).stdout.strip()
 
 
 def test_importing_lossary_does_not_import_torch() -> None:
