@@ -38,7 +38,7 @@ CLAIM = Claim(
             resolution=DISTINCT,
         ),
     ),
-    seconds=60,
+    seconds=40,
     note="Embeddings are mixed, not inputs or features inside of the network. The paper's data are photographs of birds, cars and"
     " clothes with a pre-trained network.",
 )

@@ -77,6 +77,6 @@ CLAIM = Claim(
             resolution=DISTINCT / EPISODES,
         ),
     ),
-    seconds=60,
+    seconds=20,
     note="The paper's data are photographs and medical images with convolutional networks, and episodes of five classes.",
 )

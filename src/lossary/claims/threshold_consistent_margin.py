@@ -34,6 +34,6 @@ CLAIM = Claim(
             resolution=DISTINCT,
         ),
     ),
-    seconds=40,
+    seconds=15,
     note="The paper's data are photographs of birds, cars and other things with large networks.",
 )
