@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-ranking clean
+.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -64,7 +64,7 @@ examples: install
 claims: install
 	$(BIN)/python tools/claims.py $(CLAIMS)
 
-bench: bench-arena bench-losses bench-classifiers bench-contrastive bench-ranking
+bench: bench-arena bench-losses bench-classifiers bench-contrastive bench-pairs bench-ranking
 
 bench-arena: install
 	$(BIN)/python benchmarks/arena.py default --save docs/benchmarks.md
@@ -79,6 +79,9 @@ bench-classifiers: .venv/installed-peers
 
 bench-contrastive: .venv/installed-peers
 	$(BIN)/python benchmarks/contrastive.py --save docs/benchmarks.md
+
+bench-pairs: .venv/installed-peers
+	$(BIN)/python benchmarks/pairs.py --save docs/benchmarks.md
 
 .venv/allrank: install  # in a place of its own, as it brings a package of the name tests
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ allrank

@@ -150,3 +150,14 @@ def test_classifiers_are_measured_beside_the_same_losses_of_others(benchmarks: A
         assert entry.seconds[0] > 0
         assert entry.value == pytest.approx(ours[entry.loss].value, rel=1e-5)
         assert entry.memory >= 50 * 8 * 4  # the gradient
+
+
+def test_losses_of_pairs_are_measured_against_the_whole_matrix() -> None:
+    done = subprocess.run(
+        [sys.executable, str(HOME / "pairs.py"), "--rows", "300", "--only", "sup_con", "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["300"]["sup_con"]
+    assert {"lossary", "plain"} <= set(found)
+    assert found["lossary"]["seconds"] > 0
+    assert found["lossary"]["mib"] >= 0
