@@ -133,6 +133,36 @@ def _masses(q: Any, index: Any, weight: Any, smoothing: Any, out: Any) -> None:
             out[j] *= weight[j]
 
 
+@loop
+def _keys(z: Any, out: Any) -> None:
+    for i in range(z.shape[0]):
+        zi, oi = z[i], out[i]
+        for j in range(zi.shape[0]):
+            oi[j] = (np.int64(_ordered(zi[j])) << 32) | j
+
+
+def sorted_keys(z: Any) -> Any:
+    """Of each row the places of its numbers in ascending order, in the lower half of integers; NumPy sorts integers fast."""
+    keys = np.empty(z.shape, np.int64)
+    _keys(z, keys)
+    keys.sort(axis=1)
+    return keys
+
+
+@loop
+def _next_lower(z: Any, keys: Any, lowers: Any, places: Any) -> None:
+    """For each number the largest that is smaller, or minus infinity, and where it is, or 0."""
+    current, here = f32(-np.inf), i32(0)
+    lower, place = f32(-np.inf), i32(0)
+    for j in range(z.shape[0]):
+        at = i32(keys[j] & 0xFFFFFFFF)
+        if z[at] > current:
+            lower, place = current, here
+            current, here = z[at], at
+        lowers[at] = lower
+        places[at] = place
+
+
 @functools.lru_cache(maxsize=128)
 def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, margined: bool, hard: bool, plain: bool) -> Any:
     """The loop for a formula of the :data:`NUMBERS` and, if it needs the total, the curve that is summed.
@@ -150,16 +180,20 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
     wants_mean = "mean" in needs or wants_variance
     softmax = wants_top or wants_lower or "log_p" in needs or (wants_total and not of_logits)
     linear = wants_mean or wants_squares
+    every_lower = wants_lower and not hard
     apart = not hard and (margined or wants_top)  # the largest class needs other formulas than the rest
 
     @fused
     def run(
         z: Any, at: Any, q: Any, weight: Any, smoothing: Any, temperature: Any, margin: Any, constants: Any, curve_constants: Any,
-        scale: Any, value: Any, gradient: Any,
+        scale: Any, value: Any, gradient: Any, order: Any,
     ) -> None:  # fmt: skip
-        """Of (N, C) and the class ``at`` of each row (-1: none, which costs nothing) or its probabilities ``q``."""
+        """Of (N, C) and the class ``at`` of each row (-1: none, which costs nothing) or its probabilities ``q``; ``order`` is
+        :func:`sorted_keys` where the formula needs the next lower number of every class."""
         classes = z.shape[1]
         scratch, slopes, own = np.empty(classes, f32), np.empty(classes, f32), np.empty(classes, f32)
+        if every_lower:
+            lowers, to_lowers, places = np.empty(classes, f32), np.empty(classes, f32), np.empty(classes, np.int32)
         rate = f32(1.0) / temperature
         for i in range(z.shape[0]):
             zi = z[i]
@@ -222,6 +256,8 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                 lower_place = min(_first_place(zi, lower), classes - 1)
                 if lower > f32(-np.inf):
                     lower = (lower - largest) * rate - log_sum
+            if every_lower:
+                _next_lower(zi, order[i], lowers, places)
             top_log_p = -log_sum
 
             # What the row costs, and the slopes by the numbers.
@@ -254,7 +290,9 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                     zs, es, masses = zi[start:stop], e[start:stop], mass[start:stop]
                     if gradient is not None:
                         outs = out[start:stop]
-                    here = f32(0.0)
+                    if every_lower:
+                        next_lower, to_next_lower = lowers[start:stop], to_lowers[start:stop]
+                    here, below = f32(0.0), f32(-np.inf)
                     for j in range(zs.shape[0]):
                         x = (zs[j] - largest) * rate
                         spread = f32(1.0)
@@ -265,10 +303,16 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                             spread = select(is_top > f32(0.0), others * share, f32(1.0) + (f32(1.0) - keep) * (es[j] * share))
                         else:
                             log_p = x - log_sum
-                        found, by_logit, by_log_p, _, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
-                            zs[j], log_p, f32(-np.inf), top_log_p, is_top, mean, variance, squares, total, constants
+                        if every_lower:
+                            below = (next_lower[j] - largest) * rate - log_sum
+                        found, by_logit, by_log_p, by_lower, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
+                            zs[j], log_p, below, top_log_p, is_top, mean, variance, squares, total, constants
                         )
                         times = masses[j]
+                        if every_lower:
+                            by_lower = select(below > f32(-np.inf), by_lower, f32(0.0))
+                            to_next_lower[j] = times * by_lower * rate
+                            here += times * by_lower
                         cost += times * found
                         here += times * by_log_p * (share if margined else f32(1.0))
                         to_top += times * by_top
@@ -323,7 +367,10 @@ def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, m
                     _added(slopes, of_slope, out)
                 if wants_top:
                     out[top] += to_top * factor
-                if wants_lower:
+                if every_lower:
+                    for j in range(classes):
+                        out[places[j]] += to_lowers[j] * factor
+                elif wants_lower:
                     out[lower_place] += to_lower * factor
 
     return run

@@ -43,6 +43,7 @@ class Rows:
 Formula = Callable[[Rows], Tensor]
 
 FEW = 1 << 12  # logits
+SORTED = 1 << 16  # logits that are sorted at a time
 NARROW = 32  # classes; rows that are shorter are not worth a loop each
 
 
@@ -304,7 +305,7 @@ def _compiled(
     if rows.shape[2] != 1 or rows.shape[1] < NARROW or not _blocks.take_compiled_loops(rows, at, weight):
         return None
     hard = not (at.is_floating_point() or label_smoothing)
-    if (needs.margin and needs.names != ("log_p",)) or (not hard and "lower_log_p" in needs.names):
+    if needs.margin and needs.names != ("log_p",):
         return None
     divisor: float = rows.shape[0]
     if ignored is not None:
@@ -384,6 +385,7 @@ def _loop(
 ) -> tuple[Tensor, Tensor | None]:
     """The cost of each row (N, 1), and the gradient times the scale (N, C, 1)."""
     from lossary._kernels import f32, over_rows
+    from lossary._row_loops import sorted_keys
 
     value = z.new_empty(z.shape[0], 1)
     gradient = torch.empty_like(z) if wanted else None
@@ -392,7 +394,8 @@ def _loop(
     q = (at.float() if narrow else at).squeeze(2).contiguous() if soft else None
     index = torch.zeros(z.shape[0], dtype=torch.int64) if soft else at.squeeze(1).contiguous()
     given = (z.detach().squeeze(2), index, q, gradient if gradient is None else gradient.squeeze(2), value.squeeze(1))
-    logits, classes, probabilities, slopes, costs = (None if x is None else x.numpy() for x in given)
+    arrays: list[Any] = [None if x is None else x.numpy() for x in given]
+    logits, classes, probabilities, slopes, costs = arrays
     weights = None if weight is None else weight.detach().contiguous().numpy()
     numbers = f32(label_smoothing), f32(needs.temperature), f32(needs.margin), *constants
     upstream = f32(scale)
@@ -400,13 +403,19 @@ def _loop(
     def part(x: Any, rows: slice) -> Any:
         return None if x is None else x[rows]
 
-    over_rows(
-        lambda rows: run(
+    def go(rows: slice, order: Any = None) -> None:
+        run(
             part(logits, rows), part(classes, rows), part(probabilities, rows), weights, *numbers, upstream,
-            part(costs, rows), part(slopes, rows),
-        ),
-        z.shape[0],
-    )  # fmt: skip
+            part(costs, rows), part(slopes, rows), order,
+        )  # fmt: skip
+
+    def go_sorted(rows: slice) -> None:
+        for start in range(rows.start or 0, min(rows.stop, z.shape[0]), step):
+            block = slice(start, min(start + step, rows.stop))
+            go(block, sorted_keys(logits[block]))
+
+    step = max(1, SORTED // z.shape[1])
+    over_rows(go_sorted if "lower_log_p" in needs.names and (soft or label_smoothing) else go, z.shape[0])
     return value, gradient
 
 
