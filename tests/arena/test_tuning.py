@@ -52,7 +52,7 @@ def test_every_objective_gets_the_same_number_of_trials_and_the_same_rates() -> 
 
 
 def test_declared_ranges_are_allowed_values() -> None:
-    facts = {"num_classes": 3, "embedding_dim": 4, "num_samples": 5, "class_counts": torch.tensor([2, 2, 1])}
+    facts = {"num_classes": 3, "embedding_dim": 4, "feature_dim": 4, "num_samples": 5, "class_counts": torch.tensor([2, 2, 1])}
     for name, spec in lossary.specs().items():
         for parameter, bounds in spec.tune.items():
             for value in bounds:
