@@ -107,6 +107,24 @@ def test_side_by_side_runs_equal_runs_alone(function: object) -> None:
 
 
 @pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("function", [over_rows, sum_over_rows])
+def test_side_by_side_runs_differentiated_from_outside_equal_runs_alone(function: object) -> None:
+    """As many small trainings are one program: a tensor that vmap has wrapped says that it wants no gradient."""
+    assert callable(function)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 9, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    scale = torch.rand(3, dtype=torch.float64, generator=generator).requires_grad_()
+    labels, side = torch.randint(3, (3, 9), generator=generator), torch.ones(9, dtype=torch.float64)
+
+    def loss(x: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+        return function(row, 2 * x, labels=labels, anchor_sides=[side], item_sides=[side], parameters=[scale])[0].sum()  # type: ignore[no-any-return]
+
+    together = torch.autograd.grad(torch.func.vmap(loss)(x, labels, scale).square().sum(), (x, scale))
+    alone = torch.stack([loss(*one) for one in zip(x, labels, scale, strict=True)])
+    torch.testing.assert_close(together, torch.autograd.grad(alone.square().sum(), (x, scale)))
+
+
+@pytest.mark.usefixtures("tiny_blocks")
 def test_only_what_is_wanted_has_a_gradient() -> None:
     x, y, labels, scale, side = inputs()
     for function in (over_rows, sum_over_rows):

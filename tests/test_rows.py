@@ -142,6 +142,21 @@ def test_vmap_and_functional_gradients(monkeypatch: pytest.MonkeyPatch, name: st
 
 
 @pytest.mark.usefixtures("tiny_blocks")
+def test_targets_and_weights_keep_their_gradients_side_by_side() -> None:
+    """A tensor that vmap has wrapped says that it wants no gradient, although autograd outside of vmap follows it."""
+    logits, weight = draw((3, 8, 40), 7), draw((3, 40), 8).abs().requires_grad_()
+    target = logits.roll(1, 1).softmax(2).requires_grad_()
+
+    def run(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        return loss("log_p", x, y, weight=w)
+
+    together = torch.autograd.grad(torch.vmap(run)(logits, target, weight).sum(), (target, weight))
+    alone = sum(run(*one) for one in zip(logits, target, weight, strict=True))
+    assert isinstance(alone, Tensor)
+    torch.testing.assert_close(together, torch.autograd.grad(alone, (target, weight)))
+
+
+@pytest.mark.usefixtures("tiny_blocks")
 @pytest.mark.parametrize("name", ["log_p", "moments", "variance", "everything"])
 @pytest.mark.parametrize("soft", [False, True])
 def test_second_derivatives(name: str, soft: bool) -> None:

@@ -14,8 +14,16 @@ COMPILED = 1 << 18  # elements from which a compiled loop is worth the second or
 
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone."""
-    wanted = any(other is not None and other.requires_grad for other in others)
-    return logits.numel() <= SMALL or torch.compiler.is_compiling() or wanted
+    return logits.numel() <= SMALL or torch.compiler.is_compiling() or any(has_gradient(other) for other in others)
+
+
+def has_gradient(x: Tensor | None) -> bool:
+    """``requires_grad``, which a tensor that vmap has wrapped denies although autograd outside of vmap follows what is in it."""
+    if x is None or torch.compiler.is_compiling():
+        return x is not None and x.requires_grad
+    while not x.requires_grad and torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x.requires_grad
 
 
 def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:

@@ -264,7 +264,7 @@ def _apply(
         item_labels = labels if item_labels is None else item_labels
         own = torch.arange(anchors.shape[0], device=anchors.device) if own is None else own
     differentiable = (anchors, *parameters) if items is None else (anchors, items, *parameters)
-    wanted = tuple(torch.is_grad_enabled() and x.requires_grad for x in differentiable)
+    wanted = tuple(torch.is_grad_enabled() and _blocks.has_gradient(x) for x in differentiable)
     plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
     with torch.autocast(anchors.device.type, enabled=False):
@@ -341,10 +341,15 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         others = anchors if items is None else items
-        parameters, fixed = plan.split(tensors)
-        slopes = _Slopes(plan, anchors, others, parameters) if plan.slopes else None
-        found = _sweep(plan, anchors, others, parameters, fixed, slopes, None)
-        return (*found, *(() if slopes is None else slopes.found))
+
+        def swept(anchors: Tensor, others: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+            parameters, fixed = plan.split(tensors)
+            slopes = _Slopes(plan, anchors, others, parameters) if plan.slopes else None
+            found = _sweep(plan, anchors, others, parameters, fixed, slopes, None)
+            return (*found, *(() if slopes is None else slopes.found))
+
+        done: tuple[Tensor, ...] = _blocks.call_compiled(swept, anchors, others, *tensors)
+        return done
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -372,9 +377,17 @@ class _InBlocks(torch.autograd.Function):
             pulled = tuple(slope * upstream[0] if wanted else None for slope, wanted in zip(found, plan.wanted, strict=True))
         else:
             others = anchors if items is None else items
-            slopes = _Slopes(plan, anchors, others, parameters)
-            _sweep(plan, anchors, others, parameters, fixed, slopes, upstream)
-            pulled = tuple(slope if wanted else None for slope, wanted in zip(slopes.found, plan.wanted, strict=True))
+
+            def swept(
+                anchors: Tensor, others: Tensor, upstream: tuple[Tensor | None, ...], *tensors: Tensor | None
+            ) -> list[Tensor]:
+                parameters, fixed = plan.split(tensors)
+                slopes = _Slopes(plan, anchors, others, parameters)
+                _sweep(plan, anchors, others, parameters, fixed, slopes, upstream)
+                return slopes.found
+
+            slopes = _blocks.call_compiled(swept, anchors, others, upstream, *tensors)
+            pulled = tuple(slope if wanted else None for slope, wanted in zip(slopes, plan.wanted, strict=True))
         by_items = (None,) if plan.together else ()
         return (None, pulled[0], *by_items, *pulled[1:], *nothing)
 

@@ -21,6 +21,7 @@ from lossary.arena.splits import make_splits
 from lossary.arena.tasks import METRICS, PADDING
 from lossary.arena.train import Recipe, Run, train
 from lossary.errors import DataError, InvalidValueError, LossaryError
+from lossary.losses.ranking import _common
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}
 
@@ -151,6 +152,20 @@ def test_one_program_gives_what_the_ordinary_loop_gives(name: str, family: str, 
     for key, value in results[1].state.items():
         torch.testing.assert_close(results[0].state[key], value, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["rank_net", "lambda_loss", "approx_ndcg", "neural_ndcg"])
+def test_losses_of_lists_in_compiled_loops_are_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision, where they take their loops."""
+    monkeypatch.setattr(_common, "SMALL", 0)
+    splits = make_splits(lists(), (0, 1), 0.2, 0.2)
+    runs = [Run(0, 1e-3), Run(1, 1e-3), Run(0, 3e-3)]
+    results = []
+    for batched in (True, False):
+        trainees = [make_trainee("mlp", (4,), 1, 8, run.split, lossary.create(name), "ranking", kind="ranking") for run in runs]
+        results.append(train(trainees, splits, runs, Recipe(8, 4), batched=batched))
+    assert results[0].batched, results[0].why_not_batched
+    np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-3)
 
 
 def test_a_comparison_learns_and_resumes(tmp_path: Path) -> None:

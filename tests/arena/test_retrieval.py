@@ -12,6 +12,7 @@ from tests.arena.common import double, same
 from torch import Tensor
 
 import lossary
+from lossary import _pairs
 from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_trainee
 from lossary.arena.protocol import make_protocol
@@ -193,6 +194,27 @@ def test_one_program_gives_what_the_ordinary_loop_gives(name: str) -> None:
     for key, value in plain.state.items():
         torch.testing.assert_close(batched.state[key], value, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(batched.losses, plain.losses, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sup_con", "proxy_anchor", "circle"])
+def test_losses_of_pairs_in_compiled_loops_are_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision, where they take their loops."""
+    monkeypatch.setattr(_pairs, "SMALL", 0)
+    data, candidate = clouds(), Candidate(name)
+    splits = make_splits(data, (0, 1), *SHARES)
+    runs = [Run(0, 1e-3), Run(1, 1e-3), Run(0, 3e-3)]
+    results = []
+    for batched in (True, False):
+        trainees = [
+            make_trainee(
+                "mlp", (6,), 5, 8, run.split, functools.partial(_build, candidate, {}, data.task, splits[run.split]),
+                candidate.spec.family, True, "retrieval",
+            )
+            for run in runs
+        ]  # fmt: skip
+        results.append(train(trainees, splits, runs, Recipe(5, 16, per_class=4), batched=batched))
+    assert results[0].batched, results[0].why_not_batched
+    np.testing.assert_allclose(results[0].losses, results[1].losses, rtol=1e-3)
 
 
 def test_a_comparison_learns_and_resumes(tmp_path: Path) -> None:

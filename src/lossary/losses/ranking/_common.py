@@ -135,10 +135,10 @@ def by_list(
         work: how often all pairs are gone through.
     """
     pairs = work * scores.shape[0] * scores.shape[1] ** 2
-    differentiable = any(constant.requires_grad for constant in constants)
+    differentiable = any(_blocks.has_gradient(constant) for constant in constants)
     if pairs <= SMALL or differentiable or torch.compiler.is_compiling():
         return plain(scores, *constants)
-    wanted = scores.requires_grad and torch.is_grad_enabled()
+    wanted = _blocks.has_gradient(scores) and torch.is_grad_enabled()
     of_block = closed or functools.partial(_by_autograd, plain)
     found: Tensor = _ByList.apply(plain, kernel, of_block, wanted, scores, *constants)[0]  # type: ignore[no-untyped-call]
     return found
