@@ -13,9 +13,10 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -45,12 +46,7 @@ def scalars(formula: Formula, inputs: int, passed: int | None = None) -> Scalars
         written = _written(formula, inputs, passed)
     else:
         written = _remembered(_Keyed(key, formula), inputs, passed)
-    if written is None:
-        return None
-    import numpy as np
-
-    text, constants = written
-    return Scalars(_compiled(text), tuple(np.float32(c) for c in constants))
+    return None if written is None else Scalars(_compiled(written[0]), written[1])
 
 
 class _Keyed:
@@ -67,29 +63,42 @@ class _Keyed:
 
 
 def _key(value: Any) -> object:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return type(value), value
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_key, value))
-    if isinstance(value, FunctionType):
+    kind = type(value)
+    if kind in (float, int, bool, str, type(None)):
+        return kind, value
+    if kind is FunctionType:
         code = value.__code__
-        around = tuple(_key(cell.cell_contents) for cell in value.__closure__ or ())
-        # what it reads of its module may be set anew, as people do in notebooks
-        globals_read = tuple(_key(value.__globals__[name]) for name in code.co_names if _may_change(value, name))
-        return code, around, _key(value.__defaults__), globals_read
+        if code not in _reads:
+            _reads[code] = _read_by(value, set())
+        around = [_key(cell.cell_contents) for cell in value.__closure__ or ()]
+        return code, _key(value.__defaults__), *around, *[names.get(name) for names, name in _reads[code]]
+    if kind in (tuple, list):
+        return tuple(map(_key, value))
     raise _NotWritableError
 
 
-def _may_change(function: FunctionType, name: str) -> bool:
-    return isinstance(function.__globals__.get(name), (bool, int, float, FunctionType, Tensor)) and name != function.__name__
+_reads: dict[CodeType, list[tuple[dict[str, Any], str]]] = {}
+
+
+def _read_by(function: FunctionType, seen: set[CodeType]) -> list[tuple[dict[str, Any], str]]:
+    """What a function and those that it calls read of their modules and may be set anew, as people do in notebooks."""
+    found = []
+    seen.add(function.__code__)
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, (bool, int, float, Tensor, FunctionType)):
+            found.append((function.__globals__, name))
+        if isinstance(value, FunctionType) and value.__code__ not in seen:
+            found += _read_by(value, seen)
+    return found
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[float, ...]] | None:
+def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[Any, ...]] | None:
     return _written(keyed.formula, inputs, passed)
 
 
-def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[float, ...]] | None:
+def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...]] | None:
     """The text of a function of numbers, and its constants."""
     with (
         torch.inference_mode(False),
@@ -113,7 +122,8 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[flo
     head = f"def formula({''.join(f'x{place}, ' for place in range(inputs))}constants):"
     if writer.constants:
         head += f"\n    {''.join(f'c{place}, ' for place in range(len(writer.constants)))}= constants"
-    return "\n    ".join([head, *writer.lines, f"return {', '.join(answers)}"]), tuple(writer.constants)
+    text = "\n    ".join([head, *writer.lines, f"return {', '.join(answers)}"])
+    return text, tuple(map(np.float32, writer.constants))
 
 
 @functools.lru_cache(maxsize=256)
@@ -181,10 +191,12 @@ class _Writer(TorchDispatchMode):
             if any(other is not first and other.data_ptr() == first.data_ptr() for other in self.known):
                 raise _NotWritableError(operation)
         if operation in SAME:
-            text = self.float(args[0]) if first.dtype != torch.bool else self.operand(args[0])
-        elif operation in FILLED:
-            text = self.operand(first.item())
-        elif operation in LOGICAL:
+            self.name(first, self.float(args[0]) if first.dtype != torch.bool else self.operand(args[0]))
+            return result
+        if operation in FILLED:
+            self.name(first, self.operand(first.item()))
+            return result
+        if operation in LOGICAL:
             text = LOGICAL[operation](*(self.operand(a) for a in args))
         elif operation == "where":
             text = f"select({self.operand(args[0])}, {self.float(args[1])}, {self.float(args[2])})"
@@ -204,7 +216,8 @@ class _Writer(TorchDispatchMode):
             given = self.arguments(args)
             if scale != 1:
                 given[-1] = f"({self.operand(scale)} * {given[-1]})"
-            text = WRITTEN[operation](*given)
+            one = operation == "mul" and ONE in given  # the gradient begins with it
+            text = given[1 - given.index(ONE)] if one else WRITTEN[operation](*given)
         else:
             raise _NotWritableError(operation)
         own = f"v{len(self.lines)}"
@@ -234,6 +247,7 @@ class _Writer(TorchDispatchMode):
         return f"power({x}, {self.operand(exponent)})"
 
 
+ONE = "f32(1.0)"
 SAME = {"detach", "alias", "clone", "_to_copy", "view", "expand", "_unsafe_view", "lift_fresh"}
 FILLED = {"ones_like", "zeros_like", "full_like", "scalar_tensor", "full", "zeros", "ones", "new_zeros", "new_ones", "new_full"}
 LOGICAL: dict[str, Callable[..., str]] = {

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from lossary import _blocks, _formulas
 from lossary._objective import average_over_kept, reduce, widen
@@ -111,7 +112,12 @@ def average_over_rows(
     plain = _blocks.take_plain_operations(logits, target, weight)
     if plain and ignored is not None and not label_smoothing and _blocks.can_look(logits, target) and not bool(ignored.any()):
         at = target.long()  # of a small batch it counts how many operations there are
-        per_sample = _cost(widen(logits), at, weight, 0.0, if_class, wanted)
+        z = widen(logits)
+        if wanted.log_p_alone and temperature == 1.0:
+            log_p = -cross_entropy(z, at, reduction="none")  # two operations in one
+            per_sample = _with_weight(if_class(Rows({"log_p": log_p})), at, weight)
+        else:
+            per_sample = _cost(z, at, weight, 0.0, if_class, wanted)
         if reduction == "mean" and weight is not None:
             return reduce(per_sample, weight[at].sum(), reduction)
         return reduce(per_sample, per_sample.numel(), reduction)
@@ -189,6 +195,7 @@ def _moments(z: Tensor, needs: Needs) -> dict[str, Tensor]:
     found = {}
     if "mean" in needs.names or "variance" in needs.names:
         found["mean"] = z.mean(1, keepdim=True)
+    if "variance" in needs.names:
         found["variance"] = (z - found["mean"]).square().mean(1, keepdim=True)
     if "sum_of_squares" in needs.names:
         found["sum_of_squares"] = z.square().sum(1, keepdim=True)
