@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, pixels, split_of
+from lossary.claims._two_views import neighbour_accuracy
 from lossary.metrics import hardness_weights, tolerance, uniformity
 
 SEEDS = 6
@@ -17,10 +18,9 @@ ARMS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
-def nearest_accuracy(bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor) -> float:
-    """How often most of the five nearest embeddings have the right class."""
-    near = (nn.functional.normalize(queries) @ nn.functional.normalize(bank).T).topk(5).indices
-    return float((labels[near].mode(1).values == truth).float().mean())
+def view(rows: Tensor, noise: torch.Generator) -> Tensor:
+    kept = torch.rand(rows.shape, generator=noise) < 0.7
+    return rows * kept + 0.5 * torch.randn(rows.shape, generator=noise)
 
 
 def trained(seed: int) -> dict[str, dict[str, float]]:
@@ -33,25 +33,17 @@ def trained(seed: int) -> dict[str, dict[str, float]]:
         model = nn.Sequential(mlp(seed, 64, 128, 32), nn.BatchNorm1d(32, affine=False))
         noise = torch.Generator().manual_seed(seed)
 
-        def view(rows: Tensor, noise: torch.Generator = noise) -> Tensor:
-            kept = torch.rand(rows.shape, generator=noise) < 0.7
-            return rows * kept + 0.5 * torch.randn(rows.shape, generator=noise)
+        def value(rows: Tensor, model: nn.Module = model, loss: nn.Module = loss, noise: torch.Generator = noise) -> Tensor:
+            return loss(model(view(x[rows], noise)), model(view(x[rows], noise)))  # type: ignore[no-any-return]
 
-        fit(
-            model.parameters(),
-            lambda rows, model=model, loss=loss, view=view: loss(model(view(x[rows])), model(view(x[rows]))),  # type: ignore[misc]
-            len(x),
-            epochs=40,
-            batch_size=128,
-            seed=seed,
-        )
+        fit(model.parameters(), value, len(x), epochs=40, batch_size=128, seed=seed)
         model.eval()
         with torch.no_grad():
             bank, queries = model(x), model(test)
         found[arm] = {
             "uniformity": -float(uniformity(queries)),
             "tolerance": float(tolerance(queries, truth)),
-            "accuracy": nearest_accuracy(bank, split.train.target, queries, truth),
+            "accuracy": neighbour_accuracy(bank, split.train.target, queries, truth),
         }
     return found
 
