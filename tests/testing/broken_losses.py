@@ -448,7 +448,7 @@ def draws_a_random_number(logits: Tensor, target: Tensor, p: Parameters) -> Tens
     proper=True,
 )
 def overwrites_ignored_targets(logits: Tensor, target: Tensor, p: Parameters) -> Tensor:
-    value = honest(logits, target, p)
+    value = honest(logits, target.clone(), p)  # which the gradient still needs
     if not target.is_floating_point():
         target.masked_fill_(target == p["ignore_index"], 0)
     return value
