@@ -29,11 +29,12 @@ ALLOWED: dict[str, set[str]] = {
     "_kernels": set(),
     "_formulas": {"_kernels"},
     "_label_loops": {"_kernels"},
+    "_row_arrays": set(),
     "_row_loops": {"_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
     "_neighbours": {"_pairs"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
-    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_loops"},
+    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_arrays", "_row_loops"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective"},
     "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _blocks, _rows
+from lossary import _blocks, _row_arrays, _rows
 from lossary._rows import Rows, average_over_rows
 
 
@@ -394,3 +394,68 @@ def test_a_formula_that_cannot_be_compiled_goes_through_in_blocks(monkeypatch: p
         found = average_over_rows(logits, target, formula, **given)
         expected = formula(Rows({"log_p": logits.log_softmax(1).gather(1, target.unsqueeze(1))})).squeeze(1)
         torch.testing.assert_close(found, expected)
+
+
+# Small batches, with NumPy.
+
+
+def arrays_and_plain(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What NumPy gives, which has to be asked, and the plain operations."""
+    calls: list[int] = []
+    small = _row_arrays.costs_and_slopes
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return small(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_row_arrays, "costs_and_slopes", counted)
+        found = run()
+    assert calls
+    monkeypatch.setattr(_blocks, "ARRAYS", -1)
+    return found, run()
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_small_batches(monkeypatch: pytest.MonkeyPatch, name: str, reduction: str) -> None:
+    logits = draw((37, 9), 1, torch.float32)
+    logits[0], logits[1, 3], logits[2, ::2] = 0.5, 60.0, -60.0
+    logits[3], logits[4, 5], logits[5, 5] = -1e4, 1e4, -1e4
+    target = targets(logits, False).clamp_min(0)
+    rule: dict[str, Any] = {"reduction": reduction}
+    if reduction == "sum":
+        rule |= {"weight": draw((9,), 4, torch.float32).abs(), "temperature": 2.5}
+    if name == "log_p":
+        rule |= {"margin": 0.4}
+    if name in ("all", "of_logits"):
+        logits = logits.clamp(-8, 8)  # a cubic and a square of what is very far off swamp the rest
+    found, expected = arrays_and_plain(monkeypatch, lambda: slopes(name, logits, target, rule))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+def test_small_batches_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf, target = draw((9, 5), 7, torch.float32).requires_grad_(), torch.arange(9) % 5
+
+    def run() -> Tensor:
+        leaf.grad = torch.zeros_like(leaf)
+        value = average("moments", leaf, target, {"weight": torch.linspace(0, 1, 5)})
+        value.backward(retain_graph=True)
+        (value * 3).backward(retain_graph=True)
+        (once,) = torch.autograd.grad(value.exp(), leaf, create_graph=True)
+        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
+        return torch.stack([leaf.grad, twice])
+
+    found, expected = arrays_and_plain(monkeypatch, run)
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
+
+
+def test_what_small_batches_leave_to_others() -> None:
+    logits = draw((4, 5), 7, torch.float32)
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+        average("moments", logits, torch.tensor([0, 1, 5, 2]), {})
+    assert average("moments", logits[:0], torch.zeros(0, dtype=torch.int64), {}).item() == 0
+    some = average("moments", logits, torch.tensor([0, -100, 3, -100]), {})
+    torch.testing.assert_close(some, average("moments", logits[::2], torch.tensor([0, 3]), {}))
+    some = average("moments", logits, torch.tensor([0, 2, 3, 2]), {"ignore_index": 2})
+    torch.testing.assert_close(some, average("moments", logits[::2], torch.tensor([0, 3]), {}))

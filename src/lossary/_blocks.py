@@ -9,6 +9,7 @@ from torch import Tensor
 BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
 ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cache saves
 SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
+ARRAYS = 1 << 15  # elements up to which it costs less to make value and gradient with NumPy than to let autograd follow
 COMPILED = 1 << 18  # elements from which a compiled loop is worth the second or two that compiling takes
 
 
@@ -31,6 +32,13 @@ def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
     if logits.dtype != torch.float32 or logits.numel() < COMPILED or not logits.is_contiguous():
         return False
     return can_look(logits, *others) and type(logits) in (Tensor, torch.nn.Parameter)
+
+
+def take_arrays(logits: Tensor, *others: Tensor | None) -> bool:
+    """Whether a small batch is plain memory that NumPy can work on, of which only the logits are to have a gradient."""
+    if logits.dtype != torch.float32 or logits.numel() > ARRAYS or type(logits) not in (Tensor, torch.nn.Parameter):
+        return False
+    return can_look(logits, *others) and not any(x is not None and x.requires_grad for x in others)
 
 
 def can_look(*tensors: Tensor | None) -> bool:

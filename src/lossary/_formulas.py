@@ -30,6 +30,7 @@ class Scalars:
 
     function: Any
     constants: tuple[Any, ...]
+    operations: int
 
 
 class _NotWritableError(Exception):
@@ -39,14 +40,22 @@ class _NotWritableError(Exception):
 def scalars(formula: Formula, inputs: int, passed: int | None = None) -> Scalars | None:
     """The compiled form of a formula, or None if it has none: a function of so many numbers, of which the formula itself gets the
     first ``passed``."""
-    passed = inputs if passed is None else passed
+    written = _text(formula, inputs, inputs if passed is None else passed)
+    return None if written is None else Scalars(_compiled(written[0]), *written[1:])
+
+
+def arrays(formula: Formula, inputs: int) -> Scalars | None:
+    """The same as a function of NumPy's float32 arrays, which needs no compiler."""
+    written = _text(formula, inputs, inputs)
+    return None if written is None else Scalars(_of_arrays(written[0]), *written[1:])
+
+
+def _text(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
     try:
         key = _key(formula)
     except _NotWritableError:
-        written = _written(formula, inputs, passed)
-    else:
-        written = _remembered(_Keyed(key, formula), inputs, passed)
-    return None if written is None else Scalars(_compiled(written[0]), written[1])
+        return _written(formula, inputs, passed)
+    return _remembered(_Keyed(key, formula), inputs, passed)
 
 
 class _Keyed:
@@ -94,11 +103,11 @@ def _read_by(function: FunctionType, seen: set[CodeType]) -> list[tuple[dict[str
 
 
 @functools.lru_cache(maxsize=256)
-def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[Any, ...]] | None:
+def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
     return _written(keyed.formula, inputs, passed)
 
 
-def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...]] | None:
+def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
     """The text of a function of numbers, and its constants."""
     with (
         torch.inference_mode(False),
@@ -123,7 +132,7 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any
     if writer.constants:
         head += f"\n    {''.join(f'c{place}, ' for place in range(len(writer.constants)))}= constants"
     text = "\n    ".join([head, *writer.lines, f"return {', '.join(answers)}"])
-    return text, tuple(map(np.float32, writer.constants))
+    return text, tuple(map(np.float32, writer.constants)), len(writer.lines)
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,6 +143,24 @@ def _compiled(text: str) -> Any:
     names |= {name: getattr(_kernels, name) for name in _kernels.ELEMENTARY}
     exec(compile(text, "<formula>", "exec"), names)
     return _kernels.formula(names["formula"])
+
+
+@functools.lru_cache(maxsize=256)
+def _of_arrays(text: str) -> Any:
+    names: dict[str, Any] = {
+        "f32": np.float32, "sqrt": np.sqrt, "select": np.where, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
+        "power": np.power, "sigmoid": _sigmoid, "softplus": _softplus, "log_sigmoid": lambda x: -_softplus(-x),
+    }  # fmt: skip
+    exec(compile(text, "<formula>", "exec"), names)
+    return names["formula"]
+
+
+def _sigmoid(x: Any) -> Any:
+    return np.exp(-_softplus(-x))
+
+
+def _softplus(x: Any) -> Any:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 class _Writer(TorchDispatchMode):

@@ -11,9 +11,6 @@ import numpy as np
 
 from lossary._kernels import as_float, as_int, elementary, exp, f32, fused, i32, log, log_of_ordinary, loop, select
 
-# What a formula may ask of a row, in the order in which the loop hands it over.
-NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
-
 # Parts of a row that do not depend on a formula, compiled once.
 
 
@@ -165,7 +162,7 @@ def _next_lower(z: Any, keys: Any, lowers: Any, places: Any) -> None:
 
 @functools.lru_cache(maxsize=128)
 def of_rows(formula: Any, curve: Any, needs: tuple[str, ...], of_logits: bool, margined: bool, hard: bool, plain: bool) -> Any:
-    """The loop for a formula of the :data:`NUMBERS` and, if it needs the total, the curve that is summed.
+    """The loop for a formula of the :data:`lossary._rows.NUMBERS` and, if it needs the total, the curve that is summed.
 
     Args:
         needs: which of the numbers the formula uses.

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lossary import _blocks, _formulas
+from lossary import _blocks, _formulas, _row_arrays
 from lossary._objective import average_over_kept, reduce, widen
 
 
@@ -42,6 +43,9 @@ class Rows:
 
 
 Formula = Callable[[Rows], Tensor]
+
+# All of them, in the order in which loops hand them over.
+NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
 
 FEW = 1 << 12  # logits
 SORTED = 1 << 16  # logits that are sorted at a time
@@ -107,17 +111,20 @@ def average_over_rows(
     else:
         wanted = Needs(needs, total, False, temperature, margin)
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.ndim == 2 and target.ndim == 1 and not label_smoothing and _blocks.take_arrays(logits, target, weight):
+        small = _small(logits, target, weight, if_class, wanted, ignore_index, reduction)
+        if small is not None:
+            return small
     soft = target.is_floating_point()
     ignored = None if soft else target == ignore_index
     plain = _blocks.take_plain_operations(logits, target, weight)
     if plain and ignored is not None and not label_smoothing and _blocks.can_look(logits, target) and not bool(ignored.any()):
         at = target.long()  # of a small batch it counts how many operations there are
-        z = widen(logits)
         if wanted.log_p_alone and temperature == 1.0:
-            log_p = -cross_entropy(z, at, reduction="none")  # two operations in one
+            log_p = -cross_entropy(widen(logits), at, reduction="none")
             per_sample = _with_weight(if_class(Rows({"log_p": log_p})), at, weight)
         else:
-            per_sample = _cost(z, at, weight, 0.0, if_class, wanted)
+            per_sample = _cost(widen(logits), at, weight, 0.0, if_class, wanted)
         if reduction == "mean" and weight is not None:
             return reduce(per_sample, weight[at].sum(), reduction)
         return reduce(per_sample, per_sample.numel(), reduction)
@@ -295,6 +302,47 @@ def _mass(target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: flo
     return q if weight is None else q * weight.view(-1, 1)
 
 
+# The same with NumPy.
+
+
+def _small(
+    logits: Tensor, target: Tensor, weight: Tensor | None, if_class: Formula, needs: Needs, ignore_index: int, reduction: str
+) -> Tensor | None:
+    """The loss of a small batch, or None if something is ignored, or the formula is not written down."""
+    at = target.numpy()
+    classes = at.tolist() if at.size <= 64 else (int(at.min(initial=0)), int(at.max(initial=0)))
+    if not at.size or min(classes) < 0 or max(classes) >= logits.shape[1] or (ignore_index >= 0 and (at == ignore_index).any()):
+        return None
+    cost = _formulas.arrays(_of_numbers(if_class, needs.names), inputs=len(NUMBERS))
+    curve = None if needs.total is None else _formulas.arrays(needs.total, inputs=2)
+    if cost is None or (curve is None and needs.total is not None):
+        return None
+    if cost.operations == 1 and needs.log_p_alone and needs.temperature == 1.0:
+        return None  # the cross-entropy, which PyTorch has as one operation
+    own_weight = None if weight is None else weight.numpy()[at]
+    divisor = at.size if own_weight is None else own_weight.sum() or 1.0
+    scale = np.float32(1 / divisor if reduction == "mean" else 1.0)
+    factor = scale if own_weight is None else own_weight * scale
+
+    def compute(z: Any, wanted: bool) -> tuple[Any, Any]:
+        value, slope = _row_arrays.costs_and_slopes(z, at, needs, cost, curve, factor, wanted)
+        if reduction == "none":
+            return value * factor, slope
+        return (value.sum() * scale if own_weight is None else (value * factor).sum()), slope
+
+    def plain(z: Tensor) -> Tensor:
+        per_sample = _cost(z, target.long(), weight, 0.0, if_class, needs)
+        return per_sample if reduction == "none" else per_sample.sum() * float(scale)
+
+    found: Tensor = _row_arrays.Loss.apply(logits, compute, plain)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _of_numbers(if_class: Formula, names: tuple[str, ...]) -> Callable[..., Tensor]:
+    """The formula as a function of all :data:`NUMBERS`."""
+    return lambda *numbers: if_class(Rows({name: numbers[NUMBERS.index(name)] for name in names}))
+
+
 # The same in a compiled loop.
 
 
@@ -324,12 +372,8 @@ def _compiled(
             divisor = kept.numel() if weight is None else float(weight[kept].sum())
     from lossary import _row_loops
 
-    names, order = needs.names, _row_loops.NUMBERS
-
-    def formula(*numbers: Tensor) -> Tensor:
-        return if_class(Rows({name: numbers[order.index(name)] for name in names}))
-
-    cost = _formulas.scalars(formula, inputs=len(order))
+    names = needs.names
+    cost = _formulas.scalars(_of_numbers(if_class, names), inputs=len(NUMBERS))
     curve = None if needs.total is None else _formulas.scalars(needs.total, inputs=2)
     if cost is None or (curve is None and needs.total is not None):
         return None

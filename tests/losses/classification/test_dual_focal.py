@@ -35,7 +35,7 @@ def test_classes_that_tie_are_not_below_each_other(row: list[float]) -> None:
 
 
 def test_lies_between_focal_and_cross_entropy() -> None:
-    logits = 3 * torch.randn(200, 5, generator=torch.Generator().manual_seed(1))
+    logits = 3 * torch.randn(200, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     target = torch.arange(200) % 5
     value = dual_focal(logits, target, gamma=3.0, reduction="none")
     assert (value >= focal(logits, target, gamma=3.0, reduction="none") - 1e-6).all()
