@@ -11,8 +11,8 @@ TEXT = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+): (.*?)(?=^## |\Z)", TEXT, flags=re.M | re.S))
 
 
-def test_there_are_three_kinds_of_task() -> None:
-    assert list(SECTIONS) == ["mortgages", "digits", "movies"]
+def test_there_are_five_kinds_of_task() -> None:
+    assert list(SECTIONS) == ["mortgages", "digits", "movies", "unseen", "webpages"]
     assert {path.stem for path in EXAMPLES.glob("*.html")} == set(SECTIONS)
 
 

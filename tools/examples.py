@@ -105,14 +105,12 @@ EXAMPLES = (
         lambda: write("movies.csv", table("ggplot2/movies"), {"", "title"}),
     ),
     Example(
-        "players",
-        "Which seasons are of the same player?",
-        "Seasons of baseball players with at least 15 of them in the major leagues (table baseball of the R package plyr): year,"
-        " team, and what they did at bat. A season is to lie next to other seasons of its player, whom training"
-        " has never seen.",
-        "players.csv",
-        ("--target", "id", "--task", "retrieval", "--max-rows", "6000"),
-        lambda: write("players.csv", table("plyr/baseball"), {"", "stint"}),
+        "unseen",
+        "Which images show the same digit, of digits that training has never seen?",
+        "The same images. Training has four of the ten digits and is judged on others, where an image is to lie next to one of its"
+        " own digit.",
+        "digits",
+        ("--task", "retrieval"),
     ),
     Example(
         "webpages",
