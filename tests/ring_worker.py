@@ -78,6 +78,88 @@ class Tokens(nn.Module):
         return value
 
 
+def classes(b: Tensor) -> Tensor:
+    """Four classes of samples, by their second view."""
+    return (b.detach()[:, :2] > 0).long() @ torch.tensor([1, 2])
+
+
+class Labelled(nn.Module):
+    """Both views together as an embedding with a class; a loss of more than that finds what it wants in them."""
+
+    def __init__(self, name: str, group: Group = None, **parameters: Any):
+        super().__init__()
+        self.name = name
+        self.loss = lossary.create(name, group=group, **parameters).double()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a + b, classes(b))
+        return value
+
+
+class Supported(Labelled):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a + b, classes(b), b[:, 2] > -1)
+        return value
+
+
+class Described(Labelled):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a, b, classes(b))
+        return value
+
+
+class Heads(Labelled):
+    """Each vector as that of two heads, whose weights are the same in every process."""
+
+    def __init__(self, name: str, group: Group = None, **parameters: Any):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(name, group, **parameters)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a.unflatten(1, (2, 3)), b.unflatten(1, (2, 3)))
+        return value
+
+
+class BothWays(Labelled):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a, b) + self.loss(b, a)
+        return value
+
+
+class ThreeViews(Labelled):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        value: Tensor = self.loss(a, b, a - b)
+        return value
+
+
+class Remembering(Labelled):
+    """The second step of a loss with a memory, and all of the memory as well."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        sides: list[dict[str, float]] = [{"progress": 0.0}, {"progress": 0.5}] if self.name == "dbpm" else [{}, {}]
+        index = (b.detach()[:, 0].abs() * 1e4).long() % 97
+        self.loss(a, b, index, **sides[0])
+        value: Tensor = self.loss(b, a, index, **sides[1])
+        for memory in self.loss.buffers():
+            weight = torch.arange(memory.numel(), dtype=torch.float64).cos()
+            value = value + weight @ memory.double().nan_to_num().flatten() / 10
+        return value
+
+
+class MixedByAll(nn.Module):
+    """What its docstring says about Metrix: every process mixes everybody's samples, by the same draws."""
+
+    def __init__(self, name: str, group: Group = None):
+        super().__init__()
+        self.loss, self.group = lossary.create(name), group
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        embedding, labels = (all_items("mixed", x, self.group).items for x in (a + b, classes(b)))
+        value: Tensor = self.loss(embedding, labels, torch.Generator().manual_seed(5))
+        return value
+
+
 class Rows(nn.Module):
     """The losses of rows, weighed by the caller, so that what flows back differs from row to row and process to process."""
 
@@ -106,6 +188,8 @@ class Case:
             return Rows(self.loss.removeprefix("rows of "), group)
         if self.loss in own:
             return own[self.loss](group)
+        if self.loss in WRAPPED:
+            return WRAPPED[self.loss](self.loss, group, **self.parameters)
         made: nn.Module = lossary.create(self.loss, group=group, **self.parameters)
         return made.double()
 
@@ -115,6 +199,36 @@ class Case:
         return x, x + noise
 
 
+WRAPPED: dict[str, Callable[..., nn.Module]] = {
+    **dict.fromkeys(("icnn", "give_oiic", "give_oid", "sup_con", "batch_hard_triplet"), Labelled),
+    **dict.fromkeys(("give", "give_oitc"), Described),
+    **dict.fromkeys(("isogclr", "dbpm"), Remembering),
+    **dict.fromkeys(("cross_cosine_similarity", "cross_sigmoid_similarity"), BothWays),
+    "proto_triplet": Supported,
+    "amcl": Heads,
+    "groco": ThreeViews,
+    "metrix": MixedByAll,
+}
+MEMORY: dict[str, dict[str, Any]] = {
+    "isogclr": {"num_samples": 97, "temperature_lr": 0.1},
+    "dbpm": {"num_samples": 97, "num_epochs": 2, "warmup": 0.5},
+}
+MEMORY["dbpm"] |= {"noisy_threshold": 0.5, "faulty_threshold": 0.5}
+SETS: list[tuple[str, dict[str, Any]]] = [  # losses of which every process has a part of the batch, with an empty one and without
+    ("proto_triplet", {}),
+    ("icnn", {}),
+    ("icnn", {"neighbors": 2, "retrieved": 5}),
+    ("sup_con", {}),
+    ("batch_hard_triplet", {}),
+    ("give", {}),
+    ("amcl", {"embedding_dim": 3, "num_heads": 2, "top_k": 3}),
+    ("groco", {"num_negatives": 4, "stop_gradient": False}),
+    ("groco", {"num_negatives": 40, "steepness": 30.0}),
+    ("cross_cosine_similarity", {"positive_threshold": 0.3, "negative_weight": 1.0}),
+    ("cross_sigmoid_similarity", {"negative_weight": 1.0}),
+    *MEMORY.items(),
+    ("metrix", {}),
+]
 LOSSES = [("siglip", {"init_bias": -2.0}), ("clip", {}), ("info_nce", {"temperature": 0.3})]
 SIZES = [(5, 5, 5, 5), (7, 1, 0, 4), (6, 6), (3, 8)]
 CASES = [
@@ -126,6 +240,10 @@ CASES = [
     *(Case(loss, sizes) for loss in ("hard_contrastive", "simple_contrastive", "univitar") for sizes in SIZES[1:3]),
     *(Case(f"rows of {loss}", (4, 1, 3, 2)) for loss in ("siglip", "clip", "info_nce", "hard_contrastive", "univitar")),
     Case("simple_contrastive", (4, 1, 3, 2), {"hard_fraction": 0.3}),
+    *(Case(loss, sizes, parameters) for loss, parameters in SETS for sizes in ((7, 1, 0, 4), (6, 9))),
+    *(Case(loss, (3, 2, 4, 1), {**parameters, "reduction": "sum"}) for loss, parameters in SETS if loss not in ("icnn", "metrix")),
+    *(Case(loss, (3, 2, 4, 1)) for loss in ("give_oiic", "give_oid", "give_oitc")),
+    *(Case(loss, (200, 250, 2, 1), parameters) for loss, parameters in SETS if loss != "metrix"),  # several blocks
 ]
 
 

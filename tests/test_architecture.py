@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "_row_arrays": set(),
     "_row_loops": {"_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
-    "_neighbours": {"_pairs"},
+    "_neighbours": {"_pairs", "distributed"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
     "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_arrays", "_row_loops"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective"},

@@ -4,33 +4,47 @@ import torch
 from torch import Tensor
 
 from lossary._pairs import similarities
+from lossary.distributed import Group, all_items
 
 
-def nearest_others(x: Tensor, count: int) -> Tensor:
-    """(N, count): which other rows are nearest to each, nearest first. A row is told from its duplicates by its place."""
+def nearest_others(x: Tensor, count: int, items: Tensor | None = None, start: int = 0) -> Tensor:
+    """(N, count): which other items are nearest to each row, nearest first.
+
+    The items are the rows, or have them from ``start`` on. A row is told from its duplicates by its place.
+    """
+    items = x if items is None else items
     found = torch.empty(len(x), count, dtype=torch.int64, device=x.device)
     if not found.numel():
         return found
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        centred = x - x.mean(0)  # distances stay, and the squares lose fewer digits
-        half = centred.square().sum(1) / 2
-        for rows, s in similarities(centred, centred):
-            s.sub_(half).diagonal(rows.start).fill_(-torch.inf)
+        centre = items.mean(0)  # distances stay, and the squares lose fewer digits
+        anchors, items = x - centre, items - centre
+        half = items.square().sum(1) / 2
+        for rows, s in similarities(anchors, items):
+            s.sub_(half)[:, start:].diagonal(rows.start).fill_(-torch.inf)
             found[rows] = s.topk(count, 1).indices
     return found
 
 
-def inter_and_intra_class_score(x: Tensor, labels: Tensor, neighbors: int | None, retrieved: int | None) -> Tensor:
-    """The ICNN score of a batch; differentiable by the distances to the neighbours."""
-    n = len(x)
+def inter_and_intra_class_score(
+    owner: str, x: Tensor, labels: Tensor, neighbors: int | None, retrieved: int | None, group: Group = None
+) -> Tensor:
+    """The ICNN score of the batch of all processes; differentiable by the distances to the neighbours.
+
+    Each process finds the neighbours of its own samples. Of these all have the distances, and make the score of them.
+    """
+    items, start, _ = all_items(owner, x, group)
+    item_labels = all_items(owner, labels, group).items
+    n = len(items)
     if n < 3:
         return 1 + 0 * x.sum()
-    smallest = int(labels.unique(return_counts=True)[1].min()) if neighbors is None else neighbors + 1
+    smallest = int(item_labels.unique(return_counts=True)[1].min()) if neighbors is None else neighbors + 1
     k = max(1, min(smallest - 1, n - 2))
     within = max(k, min(retrieved or k + 1, n - 1))
-    place = nearest_others(x.detach(), within)
-    d = ((x[:, None] - x[place]).square().sum(2) + torch.finfo(x.dtype).eps ** 2).sqrt()
-    same = labels[place] == labels[:, None]
+    place = nearest_others(x.detach(), within, items.detach(), start)
+    own = ((x[:, None] - items[place]).square().sum(2) + torch.finfo(x.dtype).eps ** 2).sqrt()
+    d = all_items(owner, own, group).items
+    same = all_items(owner, item_labels[place] == labels[:, None], group).items
     foreign = d.masked_fill(same, torch.inf).amin(1, keepdim=True)
     reached = foreign < torch.inf
     relative = torch.where(reached, d[:, :k] / torch.where(reached, foreign, 1.0), 0.0)

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
+from lossary.distributed import Group, all_items, process_group
 
 SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a loop over blocks
 BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
@@ -119,6 +120,21 @@ class Kernel(NamedTuple):
     load: Callable[[], Callable[..., None]]  # imports Numba, and so is called late
     numbers: int
     constants: tuple[float, ...] = ()
+
+
+def against_all(
+    owner: str, anchors: Tensor, items: Tensor | None = None, labels: Tensor | None = None, group: Group = None
+) -> dict[str, Any]:
+    """What :func:`over_rows` takes where this process's anchors meet the items of all processes.
+
+    ``items`` and ``labels`` are this process's, as many as there are anchors; the items are the anchors if left out.
+    """
+    given: dict[str, Any] = {"anchors": anchors, "labels": labels, **({} if items is None else {"items": items})}
+    if process_group(owner, group) is not None:
+        everybody, start, _ = all_items(owner, anchors if items is None else items, group)
+        given |= {"items": everybody, "own": torch.arange(anchors.shape[0], device=anchors.device) + start}
+        given["item_labels"] = None if labels is None else all_items(owner, labels, group).items
+    return given
 
 
 def unit(x: Tensor) -> Tensor:

@@ -39,4 +39,4 @@ def icnn_score(
     tensor(0.9736)
     """
     check_labelled("icnn_score", embedding, labels)
-    return inter_and_intra_class_score(widen(embedding), labels, neighbors, retrieved)
+    return inter_and_intra_class_score("icnn_score", widen(embedding), labels, neighbors, retrieved)

@@ -9,19 +9,27 @@ from lossary import _pairs
 from lossary._pairs import Pairs, over_rows
 
 
-def nearest(x: Tensor, count: int, labels: Tensor | None = None) -> Tensor:
-    """The ``count`` vectors (N, count) of another label that are most similar to each of x (N, D), the nearest first.
+def nearest(
+    count: int,
+    anchors: Tensor,
+    items: Tensor | None = None,
+    labels: Tensor | None = None,
+    item_labels: Tensor | None = None,
+    own: Tensor | None = None,
+) -> Tensor:
+    """The ``count`` items (N, count) of another label that are most similar to each anchor, the nearest first.
 
-    Without labels, of all but the vector itself. There have to be as many.
+    Without labels, of all but the anchor's own item. There have to be as many. The tensors are those that
+    :func:`lossary._pairs.over_rows` takes.
     """
 
     def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
         return s.masked_fill(~pairs.negative, -torch.inf).topk(count, dim=1).indices.unbind(1)
 
     if count == 0:
-        return torch.zeros(x.shape[0], 0, dtype=torch.int64, device=x.device)
+        return torch.zeros(anchors.shape[0], 0, dtype=torch.int64, device=anchors.device)
     with torch.no_grad():
-        return torch.stack(over_rows(row, x.detach(), labels=labels), 1)
+        return torch.stack(over_rows(row, anchors, items, labels=labels, item_labels=item_labels, own=own), 1)
 
 
 def similarities_at(anchors: Tensor, items: Tensor, index: Tensor) -> Tensor:

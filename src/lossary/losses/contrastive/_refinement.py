@@ -5,17 +5,19 @@ from typing import Any
 from torch import Tensor
 
 from lossary._objective import Objective, reduce
-from lossary._pairs import Row, sum_over_rows
+from lossary._pairs import Row, against_all, sum_over_rows
+from lossary.distributed import Group, total
 from lossary.errors import InvalidTypeError
 from lossary.losses.contrastive._common import direction
 
 UNREACHED = {"positive_threshold": 2.0, "negative_threshold": -2.0}  # neither a cosine nor a sigmoid gets there
 
 
-def mean_over_pairs(row: Row, prediction: Tensor, target: Tensor) -> Tensor:
+def mean_over_pairs(owner: str, row: Row, prediction: Tensor, target: Tensor, group: Group) -> Tensor:
     """The mean of the chosen pairs' costs over the batch, where the row function gives an anchor's sum of costs and its count."""
-    total, count = sum_over_rows(row, prediction, target)
-    return reduce(total, count, "mean")
+    found = sum_over_rows(row, **against_all(owner, prediction, target, group=group))
+    value, count = (total(owner, x, group) for x in found)
+    return reduce(value, count, "mean")
 
 
 class SelfLabelled(Objective):

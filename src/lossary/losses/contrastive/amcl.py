@@ -8,9 +8,10 @@ from torch.nn.functional import linear
 
 from lossary._checks import check_floating, check_shape, shape_text
 from lossary._domains import NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import unit
+from lossary._objective import Objective, widen
+from lossary._pairs import against_all, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring, all_items
 from lossary.errors import InvalidValueError
 from lossary.losses.contrastive._common import direction
 from lossary.losses.contrastive._nearest import nearest, similarities_at
@@ -31,6 +32,7 @@ def amcl(
     min_temperature: Positive = 1e-5,
     max_temperature: Positive = 2.0,
     top_k: PositiveCount = 1,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`AMCLLoss`: the weights are those of the two layers of phi, which is the identity if the
@@ -39,7 +41,8 @@ def amcl(
     views = unit(widen(torch.cat([a, b])))
     views = views.unsqueeze(1) if a.ndim == 2 else views
     n, width = a.shape[0], a.shape[-1]
-    sample = torch.arange(n, device=a.device)
+    ring = Ring("amcl", a, group)
+    sample = torch.arange(n, device=a.device).repeat(2) + ring.start
 
     def phi(x: Tensor) -> Tensor:
         if first_weight is None or second_weight is None:
@@ -58,11 +61,13 @@ def amcl(
         embedded = phi(x)
         pull, looseness = terms((x * x.roll(n, 0)).sum(1), (embedded * embedded.roll(n, 0)).sum(1))
         per_anchor = per_anchor - pull + beta * looseness
-        index = nearest(x, min(top_k, max(2 * n - 2, 0)), sample.repeat(2))
+        given = against_all("amcl", x, x, sample, group)
+        index = nearest(min(top_k, max(2 * ring.total - 2, 0)), **given)
         if index.shape[1]:
-            push, tightness = terms(similarities_at(x, x, index), similarities_at(embedded, embedded, index))
+            items, of_items = given["items"], all_items("amcl", embedded, group).items
+            push, tightness = terms(similarities_at(x, items, index), similarities_at(embedded, of_items, index))
             per_anchor = per_anchor + push.mean(1) - beta * tightness.mean(1)
-    return reduce(per_anchor.sum() / 2, n, reduction)
+    return ring.reduced(per_anchor.sum() / 2, reduction)
 
 
 def _check(a: Tensor, b: Tensor, first_weight: Tensor | None) -> None:
@@ -110,6 +115,8 @@ class AMCLLoss(Objective):
         top_k: how many of the nearest negatives count, on average; the paper's equation has 1, the authors' program 100. More than
             there are is all of them.
         phi: ``"mlp"``, two layers of width D, or ``"identity"``, which has no weights.
+        group: the processes whose samples are negatives too: None for this one alone, ``"world"``, or a process group. The mean
+            over them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the samples, or ``"sum"``.
     Shape: a and b (N, num_heads, D), or (N, D) with one head, of any length.
     Units: none: similarities over temperatures.
@@ -140,6 +147,7 @@ class AMCLLoss(Objective):
         max_temperature: Positive = 2.0,
         top_k: PositiveCount = 1,
         phi: Phi = "mlp",
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -150,6 +158,7 @@ class AMCLLoss(Objective):
             max_temperature=max_temperature,
             top_k=top_k,
             phi=phi,
+            group=group,
             reduction=reduction,
         )
         layers = [nn.Linear(embedding_dim, embedding_dim) for _ in range(2)] if phi == "mlp" else [None, None]

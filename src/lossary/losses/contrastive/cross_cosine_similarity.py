@@ -7,6 +7,7 @@ from lossary._domains import Fraction, NonNegative, Real, SetReduction, formula
 from lossary._objective import widen
 from lossary._pairs import Pairs, unit
 from lossary._registry import SpecialCase, objective
+from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import check_pair
 from lossary.losses.contrastive._refinement import UNREACHED, SelfLabelled, mean_over_pairs
 
@@ -19,6 +20,7 @@ def cross_cosine_similarity(
     positive_threshold: Real = 0.8,
     negative_threshold: Real = 0.2,
     negative_weight: NonNegative = 0.0,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`CrossCosineSimilarityLoss`, with the same parameters."""
@@ -33,10 +35,10 @@ def cross_cosine_similarity(
         return torch.where(chosen, 2 * c.relu(), 0.0).sum(1), chosen.sum(1)
 
     p, z = unit(widen(prediction)), unit(widen(target.detach()))
-    loss = mean_over_pairs(positives, p, z)
+    loss = mean_over_pairs("cross_cosine_similarity", positives, p, z, group)
     if negative_weight > 0:
-        loss = loss + negative_weight * mean_over_pairs(negatives, p, z)
-    return loss * prediction.shape[0] if reduction == "sum" else loss
+        loss = loss + negative_weight * mean_over_pairs("cross_cosine_similarity", negatives, p, z, group)
+    return loss * Ring("cross_cosine_similarity", prediction, group).total if reduction == "sum" else loss
 
 
 @objective(
@@ -69,6 +71,8 @@ class CrossCosineSimilarityLoss(SelfLabelled):
         negative_threshold: cosines up to here make a pair negative.
         negative_weight: the weight lambda of the negatives. The paper speaks of pulling only; the default leaves them out.
         warmup: the fraction of training with BYOL's loss alone; above 0 the loss takes ``progress``.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the chosen pairs, or ``"sum"``, which is it times N.
     Shape: prediction and target (N, D), of any length; progress, with ``warmup``, a number from 0 to 1.
     Units: squared distance on the sphere, from 0 to 4 without negatives.
@@ -88,6 +92,7 @@ class CrossCosineSimilarityLoss(SelfLabelled):
         negative_threshold: Real = 0.2,
         negative_weight: NonNegative = 0.0,
         warmup: Fraction = 0.0,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -95,5 +100,6 @@ class CrossCosineSimilarityLoss(SelfLabelled):
             negative_threshold=negative_threshold,
             negative_weight=negative_weight,
             warmup=warmup,
+            group=group,
             reduction=reduction,
         )

@@ -8,6 +8,7 @@ from lossary._domains import Fraction, NonNegative, Positive, Real, SetReduction
 from lossary._objective import widen
 from lossary._pairs import Pairs, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import check_pair
 from lossary.losses.contrastive._refinement import SelfLabelled, mean_over_pairs
 
@@ -21,6 +22,7 @@ def cross_sigmoid_similarity(
     negative_threshold: Real = 0.2,
     negative_weight: NonNegative = 0.0,
     scale: Positive = 5.0,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`CrossSigmoidSimilarityLoss`, with the same parameters."""
@@ -37,10 +39,10 @@ def cross_sigmoid_similarity(
         return torch.where(chosen, softplus(u), 0.0).sum(1), chosen.sum(1)
 
     p, z = unit(widen(prediction)), unit(widen(target.detach()))
-    loss = mean_over_pairs(positives, p, z)
+    loss = mean_over_pairs("cross_sigmoid_similarity", positives, p, z, group)
     if negative_weight > 0:
-        loss = loss + negative_weight * mean_over_pairs(negatives, p, z)
-    return loss * prediction.shape[0] if reduction == "sum" else loss
+        loss = loss + negative_weight * mean_over_pairs("cross_sigmoid_similarity", negatives, p, z, group)
+    return loss * Ring("cross_sigmoid_similarity", prediction, group).total if reduction == "sum" else loss
 
 
 @objective(
@@ -75,6 +77,8 @@ class CrossSigmoidSimilarityLoss(SelfLabelled):
         scale: the factor s of the cosines.
         warmup: the fraction of training in which each sample's own target is the only positive; above 0 the loss takes
             ``progress``.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the chosen pairs, or ``"sum"``, which is it times N.
     Shape: prediction and target (N, D), of any length; progress, with ``warmup``, a number from 0 to 1.
     Units: nats.
@@ -95,6 +99,7 @@ class CrossSigmoidSimilarityLoss(SelfLabelled):
         negative_weight: NonNegative = 0.0,
         scale: Positive = 5.0,
         warmup: Fraction = 0.0,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -103,5 +108,6 @@ class CrossSigmoidSimilarityLoss(SelfLabelled):
             negative_weight=negative_weight,
             scale=scale,
             warmup=warmup,
+            group=group,
             reduction=reduction,
         )

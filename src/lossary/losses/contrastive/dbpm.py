@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from lossary._checks import check_integers, check_shape, check_tensor
 from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, log_sum_exp, over_rows, unit
+from lossary._objective import Objective, widen
+from lossary._pairs import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring, all_items
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.losses.contrastive._common import check_pair, direction
 
@@ -27,6 +28,7 @@ def dbpm(
     temperature: Positive = 0.2,
     base: nn.Module | None = None,
     cap: bool = False,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> tuple[Tensor, Tensor]:
     """The pure function behind :class:`DBPMLoss`: the loss, and each sample's own loss (N,), to be remembered.
@@ -38,7 +40,7 @@ def dbpm(
     check_integers("dbpm", "index", index)
     check_shape("dbpm", "index", index, (a.shape[0],))
     if base is None:
-        per_sample = _two_view_contrast(a, b, temperature)
+        per_sample = _two_view_contrast(a, b, temperature, group)
     else:
         per_sample = base(a, b)
         check_tensor("dbpm", "base(a, b)", per_sample)
@@ -47,17 +49,17 @@ def dbpm(
     spread = torch.where(spread > 0, spread, 1.0)
     density = (-((now - middle) / spread).square() / 2).exp() / (spread * math.sqrt(2 * math.pi))
     weight = torch.where(flagged[index], density.clamp_max(1.0) if cap else density, 1.0)
-    return reduce((weight * per_sample).sum(), a.shape[0], reduction), now
+    return Ring("dbpm", a, group).reduced((weight * per_sample).sum(), reduction), now
 
 
-def _two_view_contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+def _two_view_contrast(a: Tensor, b: Tensor, temperature: float, group: Group) -> Tensor:
     """NT-Xent of each pair: the mean of both directions, each against all other views of the batch."""
     views, n = unit(widen(torch.cat([a, b]))), a.shape[0]
 
     def row(c: Tensor, pairs: Pairs) -> tuple[Tensor]:
         return (log_sum_exp(c / temperature, ~pairs.itself),)
 
-    (others,) = over_rows(row, views)
+    (others,) = over_rows(row, **against_all("dbpm", views, group=group))
     return (others - (views * views.roll(n, 0)).sum(1) / temperature).view(2, n).mean(0)
 
 
@@ -110,6 +112,9 @@ class DBPMLoss(Objective):
     The density is that of the authors' program: it may be above 1 where sigma is below 0.4, which ``cap`` prevents, and since m
     shrinks the losses of early epochs and the density takes the loss as it is, most flagged pairs count for next to nothing.
 
+    With ``group`` each process remembers the losses that all of them found, and so flags the pairs that one process would flag.
+    Without it ``DistributedDataParallel`` overwrites the memory of all processes by that of the first.
+
     Args:
         num_samples: the size of the training set.
         num_epochs: how many epochs E there are; epoch e is the time from ``progress`` e / E on.
@@ -119,6 +124,9 @@ class DBPMLoss(Objective):
         temperature: of the contrast (NT-Xent, the mean of both directions); without meaning if ``base`` is given.
         base: another loss, a module that gives (N,) for ``base(a, b)``, such as one with ``reduction="none"``.
         cap: whether a weight is at most 1.
+        group: the processes whose samples are negatives too: None for this one alone, ``"world"``, or a process group. The mean
+            over them of the loss and of its gradients is that of one process with the whole batch; a ``base`` that compares
+            samples has to be given it as well.
         reduction: ``"mean"`` over the samples, or ``"sum"``.
     Shape: a and b (N, D), of any length; index (N,) int64, the places of the samples in the training set; progress, the fraction of
         training done, from 0 to 1. A sample that comes twice in an epoch is remembered by its last visit.
@@ -140,6 +148,7 @@ class DBPMLoss(Objective):
     mean: Tensor
     deviation: Tensor
     mined: Tensor
+    group: Group
     num_epochs: int
     warmup: float
     noisy_threshold: float
@@ -156,6 +165,7 @@ class DBPMLoss(Objective):
         temperature: Positive = 0.2,
         base: nn.Module | None = None,
         cap: bool = False,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         if base is not None and not isinstance(base, nn.Module):
@@ -169,6 +179,7 @@ class DBPMLoss(Objective):
             temperature=temperature,
             base=base,
             cap=cap,
+            group=group,
             reduction=reduction,
         )
         self.register_buffer("history", torch.full((num_samples, num_epochs), torch.nan))
@@ -188,7 +199,8 @@ class DBPMLoss(Objective):
             del parameters[name]
         loss, per_sample = dbpm(a, b, index, self.flagged, self.mean, self.deviation, **parameters)
         if self.training:
-            self.history[index, epoch] = per_sample.to(self.history.dtype)
+            visited, losses = (all_items("dbpm", x, self.group).items for x in (index, per_sample))
+            self.history[visited, epoch] = losses.to(self.history.dtype)
         return loss
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from lossary._checks import check_integers, check_shape
 from lossary._domains import NonNegative, Positive, Real, SetReduction, formula
 from lossary._objective import Objective, widen
 from lossary._registry import SpecialCase, objective
+from lossary.distributed import Group
 from lossary.losses.contrastive._common import check_pair, direction
 from lossary.losses.contrastive.give_oid import give_oid
 from lossary.losses.contrastive.give_oiic import give_oiic
@@ -24,6 +25,7 @@ def give(
     temperature: Positive = 0.07,
     oiic_weight: NonNegative = 1.0,
     oid_weight: NonNegative = 1.0,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`GiveLoss`: ``scale`` and ``bias`` are its parameters, numbers without dimensions."""
@@ -31,11 +33,11 @@ def give(
     check_integers("give", "object_id", object_id)
     check_shape("give", "object_id", object_id, (image.shape[0],))
     image, text = widen(image), widen(text)  # once, so that the gradients of the parts are added up in float32
-    loss = give_oitc(image, text, object_id, temperature=temperature, reduction=reduction)
+    loss = give_oitc(image, text, object_id, temperature=temperature, group=group, reduction=reduction)
     if oiic_weight > 0:
-        loss = loss + oiic_weight * give_oiic(image, object_id, temperature=temperature, reduction=reduction)
+        loss = loss + oiic_weight * give_oiic(image, object_id, temperature=temperature, group=group, reduction=reduction)
     if oid_weight > 0:
-        loss = loss + oid_weight * give_oid(image, object_id, scale, bias, reduction=reduction)
+        loss = loss + oid_weight * give_oid(image, object_id, scale, bias, group=group, reduction=reduction)
     return loss
 
 
@@ -64,6 +66,8 @@ class GiveLoss(Objective):
         oiic_weight: the weight of the contrast among images.
         oid_weight: the weight of the discrimination.
         init_scale, init_bias: what scale and bias of the discrimination start from.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"``, or ``"sum"``, which is it times N.
     Shape: image and text (N, D), of any length; object_id (N,) int64.
     Units: nats.
@@ -89,6 +93,7 @@ class GiveLoss(Objective):
         oid_weight: NonNegative = 1.0,
         init_scale: Real = 10.0,
         init_bias: Real = 0.0,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -97,6 +102,7 @@ class GiveLoss(Objective):
             oid_weight=oid_weight,
             init_scale=init_scale,
             init_bias=init_bias,
+            group=group,
             reduction=reduction,
         )
         self.scale = nn.Parameter(torch.tensor(float(init_scale)))

@@ -6,14 +6,23 @@ from torch.nn.functional import softplus
 
 from lossary._checks import check_integers, check_shape
 from lossary._domains import Real, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, sum_over_rows, unit
+from lossary._objective import Objective, widen
+from lossary._pairs import Pairs, against_all, sum_over_rows, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import check_vectors, direction
 
 
 @formula
-def give_oid(image: Tensor, object_id: Tensor, scale: Tensor, bias: Tensor, *, reduction: SetReduction = "mean") -> Tensor:
+def give_oid(
+    image: Tensor,
+    object_id: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    group: Group = None,
+    reduction: SetReduction = "mean",
+) -> Tensor:
     """The pure function behind :class:`GiveOIDLoss`: ``scale`` and ``bias`` are its parameters, numbers without dimensions."""
     check_vectors("give_oid", image, "image")
     check_integers("give_oid", "object_id", object_id)
@@ -23,10 +32,10 @@ def give_oid(image: Tensor, object_id: Tensor, scale: Tensor, bias: Tensor, *, r
         u = scale * c + bias
         return (torch.where(pairs.itself, 0.0, softplus(torch.where(pairs.same, -u, u))).sum(1),)
 
-    v, n = unit(widen(image)), image.shape[0]
-    (total,) = sum_over_rows(row, v, labels=object_id, parameters=(scale.to(v.dtype), bias.to(v.dtype)))
-    mean = reduce(total, n * (n - 1), "mean")  # each pair twice, in both orders
-    return mean * n if reduction == "sum" else mean
+    v, ring = unit(widen(image)), Ring("give_oid", image, group)
+    given = against_all("give_oid", v, labels=object_id, group=group)
+    (found,) = sum_over_rows(row, **given, parameters=(scale.to(v.dtype), bias.to(v.dtype)))
+    return ring.reduced(found / max(ring.total - 1, 1), reduction)  # each pair twice, in both orders
 
 
 @objective(
@@ -51,6 +60,8 @@ class GiveOIDLoss(Objective):
     Args:
         init_scale: what the scale starts from.
         init_bias: what the bias starts from.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the pairs, or ``"sum"``, which is it times N.
     Shape: image (N, D), of any length; object_id (N,) int64.
     Units: nats.
@@ -67,8 +78,8 @@ class GiveOIDLoss(Objective):
     scale: Tensor
     bias: Tensor
 
-    def __init__(self, *, init_scale: Real = 10.0, init_bias: Real = 0.0, reduction: SetReduction = "mean"):
-        super().__init__(init_scale=init_scale, init_bias=init_bias, reduction=reduction)
+    def __init__(self, *, init_scale: Real = 10.0, init_bias: Real = 0.0, group: Group = None, reduction: SetReduction = "mean"):
+        super().__init__(init_scale=init_scale, init_bias=init_bias, group=group, reduction=reduction)
         self.scale = nn.Parameter(torch.tensor(float(init_scale)))
         self.bias = nn.Parameter(torch.tensor(float(init_bias)))
 

@@ -6,13 +6,21 @@ from torch import Tensor
 from lossary._checks import check_integers, check_shape
 from lossary._domains import Positive, SetReduction, formula
 from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
+from lossary._pairs import Pairs, against_all, log_sum_exp, sum_over_rows, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring, total
 from lossary.losses.contrastive._common import check_vectors, direction
 
 
 @formula
-def give_oiic(image: Tensor, object_id: Tensor, *, temperature: Positive = 0.07, reduction: SetReduction = "mean") -> Tensor:
+def give_oiic(
+    image: Tensor,
+    object_id: Tensor,
+    *,
+    temperature: Positive = 0.07,
+    group: Group = None,
+    reduction: SetReduction = "mean",
+) -> Tensor:
     """The pure function behind :class:`GiveOIICLoss`, with the same parameters."""
     check_vectors("give_oiic", image, "image")
     check_integers("give_oiic", "object_id", object_id)
@@ -25,9 +33,10 @@ def give_oiic(image: Tensor, object_id: Tensor, *, temperature: Positive = 0.07,
         others = log_sum_exp(z, ~pairs.itself | ~has[:, None])
         return torch.where(has, others - own, 0.0), has.to(z.dtype)
 
-    total, anchors = sum_over_rows(row, unit(widen(image)), labels=object_id)
-    mean = reduce(total, anchors, "mean")
-    return mean * image.shape[0] if reduction == "sum" else mean
+    found = sum_over_rows(row, **against_all("give_oiic", unit(widen(image)), labels=object_id, group=group))
+    value, anchors = (total("give_oiic", x, group) for x in found)
+    mean = reduce(value, anchors, "mean")
+    return mean * Ring("give_oiic", image, group).total if reduction == "sum" else mean
 
 
 @objective(
@@ -52,6 +61,8 @@ class GiveOIICLoss(Objective):
 
     Args:
         temperature: the temperature tau.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the images that have a positive, or ``"sum"``, which is it times N.
     Shape: image (N, D), of any length; object_id (N,) int64.
     Units: nats.
@@ -67,8 +78,8 @@ class GiveOIICLoss(Objective):
 
     consumes = "embedding"
 
-    def __init__(self, *, temperature: Positive = 0.07, reduction: SetReduction = "mean"):
-        super().__init__(temperature=temperature, reduction=reduction)
+    def __init__(self, *, temperature: Positive = 0.07, group: Group = None, reduction: SetReduction = "mean"):
+        super().__init__(temperature=temperature, group=group, reduction=reduction)
 
     def forward(self, image: Tensor, object_id: Tensor) -> Tensor:
         return self.function(image, object_id, **self.hyperparameters())

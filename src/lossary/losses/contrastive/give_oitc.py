@@ -5,15 +5,22 @@ from torch import Tensor
 
 from lossary._checks import check_integers, check_shape
 from lossary._domains import Positive, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
+from lossary._objective import Objective, widen
+from lossary._pairs import Pairs, against_all, log_sum_exp, sum_over_rows, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import check_pair, direction
 
 
 @formula
 def give_oitc(
-    image: Tensor, text: Tensor, object_id: Tensor, *, temperature: Positive = 0.07, reduction: SetReduction = "mean"
+    image: Tensor,
+    text: Tensor,
+    object_id: Tensor,
+    *,
+    temperature: Positive = 0.07,
+    group: Group = None,
+    reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`GiveOITCLoss`, with the same parameters."""
     check_pair("give_oitc", image, text, "image", "text")
@@ -25,9 +32,9 @@ def give_oitc(
         return (log_sum_exp(z) - torch.where(pairs.same, z, 0.0).sum(1) / pairs.same.sum(1),)
 
     v, t = unit(widen(image)), unit(widen(text))
-    (of_images,) = sum_over_rows(row, v, t, labels=object_id)
-    (of_texts,) = sum_over_rows(row, t, v, labels=object_id)
-    return reduce((of_images + of_texts) / 2, image.shape[0], reduction)
+    (of_images,) = sum_over_rows(row, **against_all("give_oitc", v, t, object_id, group))
+    (of_texts,) = sum_over_rows(row, **against_all("give_oitc", t, v, object_id, group))
+    return Ring("give_oitc", image, group).reduced((of_images + of_texts) / 2, reduction)
 
 
 @objective(
@@ -54,6 +61,8 @@ class GiveOITCLoss(Objective):
 
     Args:
         temperature: the temperature tau.
+        group: the processes whose samples are items too: None for this one alone, ``"world"``, or a process group. The mean over
+            them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the samples, or ``"sum"``.
     Shape: image and text (N, D), of any length; object_id (N,) int64.
     Units: nats.
@@ -70,8 +79,8 @@ class GiveOITCLoss(Objective):
     consumes = "embedding"
     requires = ("object_id",)
 
-    def __init__(self, *, temperature: Positive = 0.07, reduction: SetReduction = "mean"):
-        super().__init__(temperature=temperature, reduction=reduction)
+    def __init__(self, *, temperature: Positive = 0.07, group: Group = None, reduction: SetReduction = "mean"):
+        super().__init__(temperature=temperature, group=group, reduction=reduction)
 
     def forward(self, image: Tensor, text: Tensor, object_id: Tensor) -> Tensor:
         return self.function(image, text, object_id, **self.hyperparameters())

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from lossary._domains import Positive, PositiveCount, SetReduction, formula
-from lossary._objective import reduce, widen
-from lossary._pairs import unit
+from lossary._objective import widen
+from lossary._pairs import against_all, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import TwoViews, check_pair, direction
 from lossary.losses.contrastive._nearest import nearest, similarities_at
 
@@ -23,6 +24,7 @@ def groco(
     num_negatives: PositiveCount = 10,
     steepness: Positive = 1.0,
     stop_gradient: bool = True,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`GroCoLoss`, with the same parameters."""
@@ -30,14 +32,16 @@ def groco(
     for view in more:
         check_pair("groco", a, view, second="more")
     views = [unit(widen(view)) for view in (a, b, *more)]
+    ring = Ring("groco", a, group)
     total = a.new_zeros((), dtype=views[0].dtype)
     for place, anchor in enumerate(views):
         others = [x.detach() if stop_gradient else x for x in views]
-        index = nearest(anchor, min(num_negatives, max(a.shape[0] - 1, 0))).flip(1)
-        negatives = similarities_at(anchor, others[place], index)
+        given = against_all("groco", anchor, others[place], group=group)
+        index = nearest(min(num_negatives, max(ring.total - 1, 0)), **given).flip(1)
+        negatives = similarities_at(anchor, given["items"], index)
         positives = torch.stack([(anchor * x).sum(1) for other, x in enumerate(others) if other != place], 1).sort(1).values
         total = total + _cost_of_order(negatives.T, positives.T, steepness).mean(0).sum() / len(views)
-    return reduce(total, a.shape[0], reduction)
+    return ring.reduced(total, reduction)
 
 
 def _cost_of_order(negatives: Tensor, positives: Tensor, steepness: float) -> Tensor:
@@ -108,6 +112,8 @@ class GroCoLoss(TwoViews):
         num_negatives: how many negatives K an anchor has at most.
         steepness: the steepness beta of a comparison; a large one is the hard order.
         stop_gradient: whether only the anchor has a gradient.
+        group: the processes whose samples are negatives too: None for this one alone, ``"world"``, or a process group. The mean
+            over them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the samples, or ``"sum"``.
     Shape: a, b and any number of further views (N, D), of any length.
     Units: nats.
@@ -127,9 +133,12 @@ class GroCoLoss(TwoViews):
         num_negatives: PositiveCount = 10,
         steepness: Positive = 1.0,
         stop_gradient: bool = True,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
-        super().__init__(num_negatives=num_negatives, steepness=steepness, stop_gradient=stop_gradient, reduction=reduction)
+        super().__init__(
+            num_negatives=num_negatives, steepness=steepness, stop_gradient=stop_gradient, group=group, reduction=reduction
+        )
 
     def forward(self, a: Tensor, b: Tensor, *more: Tensor) -> Tensor:
         return self.function(a, b, *more, **self.hyperparameters())

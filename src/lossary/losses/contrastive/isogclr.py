@@ -8,9 +8,10 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_integers, check_shape
 from lossary._domains import Fraction, Interval, NonNegative, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, log_sum_exp, over_rows, unit
+from lossary._objective import Objective, widen
+from lossary._pairs import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary._registry import objective
+from lossary.distributed import Group, Ring, all_items
 from lossary.losses.contrastive._common import check_pair, direction
 
 Share = Annotated[float, Interval(low=0.0, high=1.0, open_low=True)]
@@ -34,6 +35,7 @@ def isogclr(
     temperature_lr: NonNegative = 0.001,
     temperature_momentum: Fraction = 0.9,
     grad_clip: Positive = 3.0,
+    group: Group = None,
     reduction: SetReduction = "mean",
 ) -> tuple[Tensor, State]:
     """The pure function behind :class:`ISogCLRLoss`: the loss, and what ``log_s``, ``u`` and ``temperature`` become for the
@@ -47,27 +49,31 @@ def isogclr(
     views = unit(widen(torch.cat([a, b])))
     old_log_s, old_u, tau = (state[index].to(views.dtype) for state in (log_s, u, temperature))
     positive = (views * views.roll(n, 0)).sum(1)
-    if n < 2:  # no other sample to be told from
-        return reduce(-positive.sum(), n, reduction), (old_log_s, old_u, tau)
+    ring = Ring("isogclr", a, group)
+    if ring.total < 2:  # no other sample to be told from
+        return ring.reduced(-positive.sum(), reduction), (old_log_s, old_u, tau)
+    negatives = 2 * ring.total - 2
 
     def row(c: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         own_tau, before, known = pairs.anchor_sides
         z = c.detach() / own_tau[:, None]
-        now = log_sum_exp(z, pairs.negative) - math.log(2 * n - 2)
+        now = log_sum_exp(z, pairs.negative) - math.log(negatives)
         blend = torch.logaddexp(now + math.log(gamma), before + math.log1p(-gamma)) if gamma < 1 else now
         estimate = torch.where(known, blend, now)
-        w = torch.where(pairs.negative, (z - estimate[:, None]).exp(), 0.0) / (2 * n - 2)
+        w = torch.where(pairs.negative, (z - estimate[:, None]).exp(), 0.0) / negatives
         return (w * c).sum(1), estimate, (w * z).sum(1)
 
     sides = [tau.repeat(2), old_log_s.repeat(2), seen[index].repeat(2)]
-    negative, estimate, weighed = over_rows(row, views, labels=torch.arange(n, device=a.device).repeat(2), anchor_sides=sides)
+    sample = torch.arange(n, device=a.device).repeat(2) + ring.start
+    given = against_all("isogclr", views, labels=sample, group=group)
+    negative, estimate, weighed = over_rows(row, **given, anchor_sides=sides)
     with torch.no_grad():
         by_tau = (estimate + rho - weighed).view(2, n).mean(0).clamp(-grad_clip, grad_clip)
         new_u = temperature_momentum * by_tau + (1 - temperature_momentum) * old_u
         new_tau = (tau - temperature_lr * new_u).clamp(min_temperature, max_temperature)
         first, second = estimate.view(2, n)
         new_log_s = torch.logaddexp(first, second) - math.log(2)
-    return reduce((negative - positive).sum(), n, reduction), (new_log_s, new_u, new_tau)
+    return ring.reduced((negative - positive).sum(), reduction), (new_log_s, new_u, new_tau)
 
 
 @objective(
@@ -97,8 +103,10 @@ class ISogCLRLoss(Objective):
     The value is a surrogate with the right gradient: it is not to be compared between steps. The memory keeps the logarithm of the
     average (published programs keep the average, which has no float32 number at temperatures below 0.01), travels in
     ``state_dict``, and is written in training only. A sample that is twice in a batch is its own negative, and its last visit is
-    kept.
-    The pairs are seen in blocks and never held whole.
+    kept. The pairs are seen in blocks and never held whole.
+
+    With ``group`` each process writes what all of them found, in their order, so that every one holds the memory that one process
+    would hold. Without it ``DistributedDataParallel`` overwrites the memory of all processes by that of the first.
 
     Args:
         num_samples: the size of the training set.
@@ -110,6 +118,8 @@ class ISogCLRLoss(Objective):
         temperature_lr: the step of the temperatures.
         temperature_momentum: the share of the gradient at hand in the momentum of the temperatures.
         grad_clip: the largest gradient of a temperature.
+        group: the processes whose samples are negatives too: None for this one alone, ``"world"``, or a process group. The mean
+            over them of the loss and of its gradients is that of one process with the whole batch.
         reduction: ``"mean"`` over the samples, or ``"sum"``.
     Shape: a and b (N, D), of any length; index (N,) int64, the places of the samples in the training set.
     Units: cosines.
@@ -126,6 +136,7 @@ class ISogCLRLoss(Objective):
 
     consumes = "embedding"
     requires = ("index",)
+    group: Group
     log_s: Tensor
     u: Tensor
     temperature: Tensor
@@ -143,6 +154,7 @@ class ISogCLRLoss(Objective):
         temperature_lr: NonNegative = 0.001,
         temperature_momentum: Fraction = 0.9,
         grad_clip: Positive = 3.0,
+        group: Group = None,
         reduction: SetReduction = "mean",
     ):
         super().__init__(
@@ -155,6 +167,7 @@ class ISogCLRLoss(Objective):
             temperature_lr=temperature_lr,
             temperature_momentum=temperature_momentum,
             grad_clip=grad_clip,
+            group=group,
             reduction=reduction,
         )
         self.register_buffer("log_s", torch.zeros(num_samples))
@@ -166,10 +179,12 @@ class ISogCLRLoss(Objective):
         parameters: dict[str, Any] = self.hyperparameters()
         del parameters["num_samples"], parameters["init_temperature"]
         loss, new = isogclr(a, b, index, self.log_s, self.u, self.temperature, self.seen, **parameters)
-        if self.training and a.shape[0] > 1:
-            for memory, value in zip((self.log_s, self.u, self.temperature), new, strict=True):
-                memory[index] = value.to(memory.dtype)
-            self.seen[index] = True
+        if self.training:
+            visited, values = (all_items("isogclr", x, self.group).items for x in (index, torch.stack(new, 1)))
+            if len(visited) > 1:
+                for memory, value in zip((self.log_s, self.u, self.temperature), values.unbind(1), strict=True):
+                    memory[visited] = value.to(memory.dtype)
+                self.seen[visited] = True
         return loss
 
     def link(self, output: Tensor) -> Tensor:

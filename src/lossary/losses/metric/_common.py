@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Kernel, Row, over_rows, sum_over_rows, unit
-from lossary.distributed import Group, all_items, process_group, total
+from lossary._pairs import Kernel, Row, against_all, over_rows, sum_over_rows, unit
+from lossary.distributed import Group, total
 from lossary.errors import InvalidValueError
 
 
@@ -34,12 +34,7 @@ def check_embedding_and_labels(owner: str, embedding: Tensor, labels: Tensor) ->
 
 def cosines(owner: str, row: Row, kernel: Kernel | None, embedding: Tensor, labels: Tensor, group: Group) -> dict[str, Any]:
     """What :func:`over_rows` and :func:`sum_over_rows` take for the cosines of this process's anchors with everybody's items."""
-    given: dict[str, Any] = {"row": row, "anchors": unit(widen(embedding)), "labels": labels, "kernel": kernel}
-    if process_group(owner, group) is not None:
-        items, start, _ = all_items(owner, given["anchors"], group)
-        own = torch.arange(embedding.shape[0], device=embedding.device) + start
-        given |= {"items": items, "item_labels": all_items(owner, labels, group).items, "own": own}
-    return given
+    return {"row": row, "kernel": kernel, **against_all(owner, unit(widen(embedding)), labels=labels, group=group)}
 
 
 def average_over_anchors(

@@ -7,16 +7,22 @@ from lossary._domains import PositiveCount, formula
 from lossary._neighbours import inter_and_intra_class_score
 from lossary._objective import widen
 from lossary._registry import objective
+from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
 
 
 @formula
 def icnn(
-    embedding: Tensor, labels: Tensor, *, neighbors: PositiveCount | None = None, retrieved: PositiveCount | None = None
+    embedding: Tensor,
+    labels: Tensor,
+    *,
+    neighbors: PositiveCount | None = None,
+    retrieved: PositiveCount | None = None,
+    group: Group = None,
 ) -> Tensor:
     """The pure function behind :class:`ICNNLoss`, with the same parameters."""
     check_embedding_and_labels("icnn", embedding, labels)
-    score = inter_and_intra_class_score(widen(embedding), labels, neighbors, retrieved)
+    score = inter_and_intra_class_score("icnn", widen(embedding), labels, neighbors, retrieved, group)
     return -torch.log(score.clamp_min(1e-7))
 
 
@@ -44,6 +50,8 @@ class ICNNLoss(MetricObjective):
     Args:
         neighbors: how many neighbours of a sample are used; one less than the smallest class has samples by default.
         retrieved: how many are retrieved to find the nearest one of another class; one more than are used by default.
+        group: the processes whose samples are neighbours too: None for this one alone, ``"world"``, or a process group. The mean
+            over them of the loss and of its gradients is that of one process with the whole batch.
     Shape: embedding (N, D); labels (N,) integers.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
@@ -54,5 +62,5 @@ class ICNNLoss(MetricObjective):
     tensor(0.0267)
     """
 
-    def __init__(self, *, neighbors: PositiveCount | None = None, retrieved: PositiveCount | None = None):
-        super().__init__(neighbors=neighbors, retrieved=retrieved)
+    def __init__(self, *, neighbors: PositiveCount | None = None, retrieved: PositiveCount | None = None, group: Group = None):
+        super().__init__(neighbors=neighbors, retrieved=retrieved, group=group)

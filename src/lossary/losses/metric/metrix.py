@@ -39,7 +39,7 @@ def mix_inputs(
 def _shares(count: int, alpha: float, mix: float | None, generator: torch.Generator | None, like: Tensor) -> Tensor:
     if mix is not None:
         return like.new_full((count,), mix)
-    drawn = torch._standard_gamma(like.new_full((2, count), alpha, dtype=torch.float32), generator=generator)
+    drawn = torch._standard_gamma(torch.full((2, count), alpha, dtype=torch.float32, device=like.device), generator=generator)
     return (drawn[0] / drawn.sum(0)).to(like.dtype)
 
 
@@ -125,8 +125,9 @@ def metrix(
 
 def _usable(labels: Tensor) -> Tensor:
     """1.0 for the anchors that have both a positive and a negative."""
-    _, of_sample, count = labels.unique(return_inverse=True, return_counts=True)
-    size: Tensor = count[of_sample]
+    labels = labels.contiguous()
+    ascending = labels.sort().values
+    size = torch.searchsorted(ascending, labels, right=True) - torch.searchsorted(ascending, labels)
     return ((size > 1) & (size < len(labels))).float()
 
 
@@ -139,7 +140,6 @@ def _usable(labels: Tensor) -> Tensor:
     stochastic=True,
     link="value",
     distributed="inexact",
-    vmap=False,
     tune={"mixed_weight": (0.1, 1.0)},
 )
 class MetrixLoss(MetricObjective):
@@ -153,9 +153,11 @@ class MetrixLoss(MetricObjective):
     -beta (s - m) and gamma (s - m). The mean is over anchors that have both a positive and a negative.
 
     Of all N^3 mixtures, eight for each sample of the batch are drawn, with a partner at random; an anchor meets those of its own
-    class's samples with another class's. The memory does not grow with the square of the batch. Mixing at the input or inside of
-    the model is :func:`lossary.functional.mix_inputs`. In the authors' program for multi-similarity the mixed negatives are
-    never used, and one lambda serves a whole batch.
+    class's samples with another class's. The memory does not grow with the square of the batch. It takes no ``group``, as processes
+    that draw apart do not mix what one process would; with the embeddings and labels of all, by
+    :func:`lossary.distributed.all_items`, and generators of one seed, they do. Mixing at the input or inside of the model is
+    :func:`lossary.functional.mix_inputs`. In the authors' program for multi-similarity the mixed negatives are never used, and one
+    lambda serves a whole batch.
 
     Args:
         base: the loss of pairs that is mixed.

@@ -8,6 +8,7 @@ from lossary._domains import NonNegative, Reduction, formula
 from lossary._objective import reduce, widen
 from lossary._pairs import Pairs, over_rows
 from lossary._registry import objective
+from lossary.distributed import Group, all_items, total
 from lossary.errors import InvalidTypeError
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
 
@@ -19,6 +20,7 @@ def proto_triplet(
     support: Tensor | None = None,
     *,
     margin: NonNegative = 0.5,
+    group: Group = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`ProtoTripletLoss`, with the same parameters."""
@@ -29,13 +31,15 @@ def proto_triplet(
         if support.dtype != torch.bool:
             raise InvalidTypeError(f"proto_triplet: support must be bool, got {support.dtype}")
     x = widen(embedding)
-    if not len(x):
+    everybody = all_items("proto_triplet", labels, group)
+    if not len(everybody.items):
         return x.sum() if reduction != "none" else x.sum(1)
-    of_sample = labels.unique(return_inverse=True)[1]
+    of_sample, size = _numbered(everybody.items)
+    of_sample = of_sample[everybody.start : everybody.start + len(x)]
     member = torch.ones_like(of_sample, dtype=x.dtype) if support is None else support.to(x.dtype)
-    size = int(of_sample.max()) + 1
-    count = x.new_zeros(size).index_add(0, of_sample, member)
-    prototypes = x.new_zeros(size, x.shape[1]).index_add(0, of_sample, x * member[:, None]) / count.clamp_min(1)[:, None]
+    count = total("proto_triplet", x.new_zeros(size).index_add(0, of_sample, member), group)
+    summed = total("proto_triplet", x.new_zeros(size, x.shape[1]).index_add(0, of_sample, x * member[:, None]), group)
+    prototypes = summed / count.clamp_min(1)[:, None]
 
     # The nearest other prototype comes from all of them, without a gradient; the loss is then one of two distances for each query.
     def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
@@ -55,7 +59,20 @@ def proto_triplet(
     if support is not None:
         asked = asked * ~support
     own, other = (((x - to).square().sum(1) + 1e-6).sqrt() for to in (prototypes[of_sample], prototypes[nearest.long()]))
-    return reduce((own - other + margin).relu() * asked, asked.sum(), reduction)
+    value = (own - other + margin).relu() * asked
+    if reduction == "none":
+        return value
+    return reduce(total("proto_triplet", value.sum(), group), total("proto_triplet", asked.sum(), group), reduction)
+
+
+def _numbered(labels: Tensor) -> tuple[Tensor, int]:
+    """The classes of labels as numbers from 0 on, and how many there are at most."""
+    ascending, order = labels.sort()
+    number = torch.nn.functional.pad((ascending[1:] != ascending[:-1]).cumsum(0), (1, 0))
+    of_sample = torch.zeros_like(order).scatter(0, order, number)
+    # where a size must not depend on data, there is room for as many classes as samples
+    free = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return of_sample, len(labels) if free else int(number[-1]) + 1
 
 
 @objective(
@@ -66,8 +83,6 @@ def proto_triplet(
     spatial=False,
     link="value",
     distributed="inexact",
-    vmap=False,
-    compile=False,
     tune={"margin": (0.1, 2.0)},
 )
 class ProtoTripletLoss(MetricObjective):
@@ -82,6 +97,8 @@ class ProtoTripletLoss(MetricObjective):
 
     Args:
         margin: by how much the own prototype has to be nearer.
+        group: the processes whose support makes the prototypes, each having its own queries: None for this one alone, ``"world"``,
+            or a process group. The mean over them of the loss and of its gradients is that of one process with the whole batch.
         reduction: over the queries; with ``"none"`` a sample that asks nothing is 0.
     Shape: embedding (N, D); labels (N,) integers; support (N,) bool, True for samples that make prototypes, the others being
         queries; without it every sample is both.
@@ -95,8 +112,8 @@ class ProtoTripletLoss(MetricObjective):
     tensor(0.9000)
     """
 
-    def __init__(self, *, margin: NonNegative = 0.5, reduction: Reduction = "mean"):
-        super().__init__(margin=margin, reduction=reduction)
+    def __init__(self, *, margin: NonNegative = 0.5, group: Group = None, reduction: Reduction = "mean"):
+        super().__init__(margin=margin, group=group, reduction=reduction)
 
     def forward(self, embedding: Tensor, labels: Tensor, support: Tensor | None = None) -> Tensor:
         return self.function(embedding, labels, support, **self.hyperparameters())
