@@ -1,12 +1,16 @@
 """OPIS: how differently one threshold works for different classes."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from lossary import _pairs
 from lossary._domains import Fraction, PositiveCount, checked
+from lossary._objective import widen
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
-from lossary.metrics._pairwise import check_labelled, class_sizes, of_cosines
+from lossary.metrics._pairwise import check_labelled, class_sizes
 
 _CELLS = 1 << 16  # of the range of cosines, in which a threshold is looked for
 
@@ -94,24 +98,54 @@ def _utilities(owner: str, embedding: Tensor, labels: Tensor, far_range: tuple[f
     kept = count > 1
     if int(kept.sum()) < 2:
         return torch.zeros(0, points, device=labels.device)
+    y, order = of_sample.sort(stable=True)
+    x, last = _pairs.unit(widen(embedding.detach()))[order], count.cumsum(0)[y]
     # Where the pooled false accept rate is what it should be: from how many negative pairs lie in each of many cells.
     cells = torch.zeros(_CELLS, dtype=torch.int64, device=labels.device)
-    for rows, s in of_cosines(embedding):
-        cell = ((s.clamp(-1, 1) + 1) * (_CELLS / 2)).long().clamp_max_(_CELLS - 1)
-        cells += torch.bincount(cell[of_sample[rows, None] != of_sample], minlength=_CELLS)
+    for _, s, *_ in _pairs_of_ordered(x, last):
+        cells += torch.histc(s, _CELLS, -1.0, 1.0).long()
     accepted = cells.flip(0).cumsum(0).flip(0) / cells.sum()  # by a threshold at the lower edge of each cell
     ends = [int((accepted >= rate).sum()) / (_CELLS / 2) - 1 for rate in (high, low)]
     thresholds = torch.linspace(ends[0], ends[1], points, device=labels.device, dtype=torch.float32)
-    # How many pairs of each class lie between two thresholds.
+    # How many pairs of each class lie between two thresholds. Most negative ones are below all of them, and need not be sorted.
     size = points + 1
     between = torch.zeros(2, len(count) * size, dtype=torch.int64, device=labels.device)
-    for rows, s in of_cosines(embedding):
-        place = torch.bucketize(s.float(), thresholds, right=True) + of_sample[rows, None] * size
-        alike = of_sample[rows, None] == of_sample
-        itself = s == -torch.inf
-        between[0] += torch.bincount(place[alike & ~itself], minlength=between.shape[1])
-        between[1] += torch.bincount(place[~alike], minlength=between.shape[1])
-    above = between.view(2, len(count), size).flip(2).cumsum(2).flip(2)
+    for start, s, row, cosine in _pairs_of_ordered(x, last):
+        _count(between[0], y[row] * size + torch.bucketize(cosine.float(), thresholds, right=True))
+        cosine = s.float().flatten()
+        place = (cosine >= thresholds[0]).nonzero().squeeze(1)
+        row, column = place.div(s.shape[1], rounding_mode="floor") + start, place % s.shape[1] + start
+        interval = torch.bucketize(cosine[place], thresholds, right=True)
+        for sample in (row, column):
+            _count(between[1], y[sample] * size + interval)
+    between = between.view(2, len(count), size)
+    between[1, :, 0] = count * (len(x) - count) - between[1].sum(1)
+    above = between.flip(2).cumsum(2).flip(2)
     share = above[..., 1:] / above[..., :1].clamp_min(1)
     accept, reject = share[0], 1 - share[1]
     return (2 * accept * reject / (accept + reject).clamp_min(1e-12))[kept]
+
+
+def _count(counts: Tensor, place: Tensor) -> None:
+    counts.index_add_(0, place, torch.ones_like(place))
+
+
+def _pairs_of_ordered(x: Tensor, last: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Each pair of unit rows once, in blocks: the place of a block's first row, and its rows' cosines with all from there on.
+
+    The rows are in the order of their classes, of which ``last`` is the place after each row's. Positive pairs are -inf there, and
+    follow as a list of their first rows and one of their cosines.
+    """
+    n, transposed = len(x), x.T.contiguous()
+    with torch.autocast(x.device.type, enabled=False):
+        start = 0
+        while start < n:
+            stop = min(n, start + max(_pairs.FEWEST_ANCHORS, _pairs.BLOCK // (n - start)))
+            s = (x[start:stop] @ transposed[:, start:]).clamp_(-1, 1)
+            places = torch.arange(start, int(last[stop - 1]), device=x.device)
+            near, alike = s[:, : len(places)], places < last[start:stop, None]
+            row, column = (alike & (places > places[: stop - start, None])).nonzero().unbind(1)
+            cosine = near[row, column]
+            near.masked_fill_(alike, -torch.inf)
+            yield start, s, row + start, cosine
+            start = stop
