@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
 CORE = {
     "errors", "_domains", "_checks", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels", "_pairs",
-    "_neighbours", "distributed",
+    "_pairs_once", "_neighbours", "distributed",
 }  # fmt: skip
 # What `import lossary` offers by name.
 MODULES = {
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "_row_loops": {"_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
     "_neighbours": {"_pairs", "distributed"},
+    "_pairs_once": {"_blocks", "_pairs"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
     "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_row_arrays", "_row_loops"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective"},

@@ -120,6 +120,9 @@ class Kernel(NamedTuple):
     load: Callable[[], Callable[..., None]]  # imports Numba, and so is called late
     numbers: int
     constants: tuple[float, ...] = ()
+    # The numbers are a sum over positives and one over negatives, to which each pair adds what its similarity alone says, and how
+    # many positives and how many negatives have a derivative.
+    symmetric: bool = False
 
 
 def against_all(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _pairs
+from lossary import _pairs, _pairs_once
 
 # Of the sines and cosines of a batch, as nested lists: what a test's loops work on.
 Loop = Callable[[list[list[Tensor]], list[int]], Tensor]
@@ -48,6 +48,7 @@ def hold_against_loops(
     assert math.isfinite(float(expected.detach().sum()))
     monkeypatch.setattr(_pairs, "BLOCK", 1)
     monkeypatch.setattr(_pairs, "FEWEST_ANCHORS", 7)
+    monkeypatch.setattr(_pairs_once, "TILE", 7)
     for small, dtype in ((_pairs.SMALL, torch.float64), (0, torch.float64), (0, torch.float32)):
         monkeypatch.setattr(_pairs, "SMALL", small)
         leaf = x.to(dtype).requires_grad_()

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lossary._domains import NonNegative, SetReduction, formula
-from lossary._pairs import Kernel, Pairs, over_rows
+from lossary._pairs import Kernel, Pairs
+from lossary._pairs_once import sums_over_pairs
 from lossary._registry import objective
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, distances, mean_of_sides
@@ -30,9 +31,9 @@ def contrastive(
         far = (negative_margin - d).relu().masked_fill(~pairs.negative, 0.0)
         return near.sum(1), far.sum(1), (near > 0).sum(1).to(s.dtype), (far > 0).sum(1).to(s.dtype)
 
-    kernel = Kernel(_loop, 4, (positive_margin, negative_margin))
-    near, far, near_count, far_count = over_rows(**cosines("contrastive", row, kernel, embedding, labels, group))
-    return mean_of_sides("contrastive", [(near.sum(), near_count), (far.sum(), far_count)], group, reduction)
+    kernel = Kernel(_loop, 4, (positive_margin, negative_margin), symmetric=True)
+    near, far, near_count, far_count = sums_over_pairs(**cosines("contrastive", row, kernel, embedding, labels, group))
+    return mean_of_sides("contrastive", [(near, near_count), (far, far_count)], group, reduction)
 
 
 def _loop() -> Callable[..., None]:

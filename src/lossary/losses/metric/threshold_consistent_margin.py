@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lossary._domains import NonNegative, Real, SetReduction, formula
-from lossary._pairs import Kernel, Pairs, over_rows
+from lossary._pairs import Kernel, Pairs
+from lossary._pairs_once import sums_over_pairs
 from lossary._registry import create, objective
 from lossary.distributed import Group
 from lossary.errors import InvalidTypeError
@@ -34,9 +35,11 @@ def threshold_consistent_margin(
         above = (s - negative_margin).masked_fill(~high, 0.0).sum(1)
         return below, above, low.sum(1).to(s.dtype), high.sum(1).to(s.dtype)
 
-    kernel = Kernel(_loop, 4, (positive_margin, negative_margin))
-    below, above, low_count, high_count = over_rows(**cosines("threshold_consistent_margin", row, kernel, embedding, labels, group))
-    sides = [(positive_weight * below.sum(), low_count), (negative_weight * above.sum(), high_count)]
+    kernel = Kernel(_loop, 4, (positive_margin, negative_margin), symmetric=True)
+    below, above, low_count, high_count = sums_over_pairs(
+        **cosines("threshold_consistent_margin", row, kernel, embedding, labels, group)
+    )
+    sides = [(positive_weight * below, low_count), (negative_weight * above, high_count)]
     found = mean_of_sides("threshold_consistent_margin", sides, group, reduction)
     added = _as_module("threshold_consistent_margin", base)
     return found if added is None else found + added(embedding, labels)
