@@ -136,6 +136,11 @@ class ThreeViews(Labelled):
 class Remembering(Labelled):
     """The second step of a loss with a memory, and all of the memory as well."""
 
+    def __init__(self, name: str, group: Group = None, base: str | None = None, **parameters: Any):
+        if base is not None:
+            parameters["base"] = lossary.create(base, group=group, reduction="none")
+        super().__init__(name, group, **parameters)
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         sides: list[dict[str, float]] = [{"progress": 0.0}, {"progress": 0.5}] if self.name == "dbpm" else [{}, {}]
         index = (b.detach()[:, 0].abs() * 1e4).long() % 97
@@ -243,6 +248,8 @@ CASES = [
     *(Case(loss, sizes, parameters) for loss, parameters in SETS for sizes in ((7, 1, 0, 4), (6, 9))),
     *(Case(loss, (3, 2, 4, 1), {**parameters, "reduction": "sum"}) for loss, parameters in SETS if loss not in ("icnn", "metrix")),
     *(Case(loss, (3, 2, 4, 1)) for loss in ("give_oiic", "give_oid", "give_oitc")),
+    *(Case(loss, (5, 3, 5, 4), parameters, wrapped=True) for loss, parameters in MEMORY.items()),
+    Case("dbpm", (5, 3, 1, 4), {**MEMORY["dbpm"], "base": "clip"}),
     *(Case(loss, (200, 250, 2, 1), parameters) for loss, parameters in SETS if loss != "metrix"),  # several blocks
 ]
 

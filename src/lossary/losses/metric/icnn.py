@@ -34,8 +34,8 @@ def icnn(
     spatial=False,
     link="value",
     distributed="inexact",
-    vmap=False,
-    compile=False,
+    vmap=False,  # how many neighbours count is read from the labels
+    compile=False,  # likewise
 )
 class ICNNLoss(MetricObjective):
     r"""ICNN loss: the nearest neighbours of a sample are of its class, near, and far from other classes.
