@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
@@ -51,6 +52,21 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, suffix: str, cont
         load(path, "y")
     assert str(path) in str(caught.value) or "has no column" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_thread_of_arrow_lets_go_of_a_file_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does so while Python ends, as after a mistake it soon does, aborts the process now and then."""
+    read, seen = pyarrow.csv.read_csv, []
+
+    def watched(source: Any, **options: Any) -> pa.Table:
+        seen.append(source)
+        return read(source, **options)
+
+    monkeypatch.setattr(pyarrow.csv, "read_csv", watched)
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(30)))
+    assert load(path, "y").rows == 30
+    assert [type(source) for source in seen] == [pa.BufferReader]
 
 
 def test_a_csv_with_semicolons_and_line_breaks_inside_of_texts(tmp_path: Path) -> None:

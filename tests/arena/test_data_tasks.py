@@ -224,7 +224,7 @@ def test_the_group_is_no_feature_and_changes_the_fingerprint(tmp_path: Path) -> 
 
 
 def test_groups_that_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="patient has 2 values; training, validation and test need one each"):
+    with pytest.raises(DataError, match="patient must have at least 3 values, one each for training, validation and test, got 2"):
         grouped([30, 30])
     data = from_arrays("made", FEATURES, np.arange(200) // 150, groups=np.arange(200) // 50, group_name="patient")
     with pytest.raises(DataError, match="'1' is in too few groups to be in training, validation and test"):

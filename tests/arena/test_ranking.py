@@ -283,11 +283,13 @@ def test_what_is_no_ranking_is_refused_in_one_sentence(tmp_path: Path) -> None:
     refused("a ranking needs numbers in 'y'", table(tmp_path, y=["good", "bad"] * 30), "y", query="q")
     refused("'y' is the same for every item of each list", table(tmp_path, y=np.repeat(np.arange(12), 5)), "y", query="q")
     refused(
-        "there are 6 lists of two items or more; a ranking needs at least 10",
+        "a ranking needs at least 10 lists of two items or more, got 6",
         table(tmp_path, q=np.arange(60) // 10),
         "y",
         query="q",
     )
+    refused("a ranking needs at least 10 lists of two items or more, got 1", table(tmp_path, q=np.zeros(60, int)), "y", query="q")
+    refused("a ranking task takes one target column, got 2", path, "y,x", query="q")
     data = lists(20)
     letor = svmlight(tmp_path / "a.txt", data)
     refused("its lines begin with the target and the qid, so --query cannot be given", letor, query="q")
@@ -296,7 +298,16 @@ def test_what_is_no_ranking_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("\n".join([*lines[::2], *lines[1::2]]))
     refused("the rows of qid 0 do not stand together; sort the file by qid", tmp_path / "c.txt")
     (tmp_path / "d.txt").write_text("words and more words\n")
-    refused("d.txt cannot be read as lines of SVMlight", tmp_path / "d.txt")
+    refused(
+        "d.txt cannot be read as lines of SVMlight: line 1 must look like '2 qid:1 1:0.5 2:0.1', got 'words and", tmp_path / "d.txt"
+    )
+    for broken in ("1 qid:3 1:abc", "qid:3 1:0.5", "1 qid:x 1:0.5", "1 1:0.5 qid:3", "1 qid:3 1=0.5"):
+        (tmp_path / "e.txt").write_text("\n".join(["# a comment", "", *lines[:7], f"{broken} # and why", *lines[7:]]))
+        refused(f"e.txt cannot be read as lines of SVMlight: line 10 must .* got '{broken} # and why'", tmp_path / "e.txt")
+    (tmp_path / "f.txt").write_text("\n".join(["+1.5e0 1:.5", *lines]))
+    refused("every line or none must have a qid, as in .*, and 1 of \\d+ lack it", tmp_path / "f.txt")
+    (tmp_path / "g.txt").write_text("# nothing\n")
+    refused("g.txt cannot be read as lines of SVMlight: there is none in it", tmp_path / "g.txt")
 
 
 def test_mistakes_are_refused_before_any_training() -> None:

@@ -150,3 +150,11 @@ def test_a_report_is_written_fast(classes: Comparison, tmp_path: Path) -> None:
         classes.report(tmp_path / "report.html")
         times.append(time.perf_counter() - start)
     assert min(times) < 1.0
+
+
+def test_it_says_that_a_fit_of_ones_own_was_not_used(tmp_path: Path) -> None:
+    result = lossary.compare("wine", objectives=["naive_bayes"], **{**QUICK, "learning_rates": [1e-2]})
+    page = result.report(tmp_path / "r.html").read_text()
+    assert page.count("its fit() is no part of a comparison") == 1
+    assert "1 learning rate each" in " ".join(page.split())
+    assert "learning rate 0.01 for every objective" in page

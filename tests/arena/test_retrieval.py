@@ -271,6 +271,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"objectives": ["directions"], "batch_size": 7},
         "batch_size must be at least 8, so that a batch holds two classes of 4, got 7",
     ),
+    (
+        {"objectives": ["contrastive(group='world')"]},
+        "contrastive: group is for a training in several processes, and those of a comparison are in one each",
+    ),
     ({"objectives": ["directions"], "metric": "accuracy"}, "there is no metric 'accuracy' for a retrieval task"),
 ]
 
@@ -288,6 +292,8 @@ def test_data_that_cannot_be_divided_by_class_are_refused() -> None:
         load("iris", task="retrieval")
     with pytest.raises(DataError, match="rows of one person are in several classes, so that it cannot be kept together"):
         from_arrays("x", features, np.arange(60) % 10, task="retrieval", groups=np.arange(60) // 6, group_name="person")
+    with pytest.raises(DataError, match="x: a retrieval needs classes in 'target', got the quantity"):
+        from_arrays("x", features, np.arange(60) // 3 / 2, task="retrieval")
     with pytest.raises(UnknownNameError, match="there is no task 'retrival'; did you mean 'retrieval'"):
         load("digits", task="retrival")
 

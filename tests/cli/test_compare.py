@@ -62,6 +62,8 @@ def test_several_data_sets_and_exports(tmp_path: Path) -> None:
         (["nothing.csv", "-t", "y"], "there is no file nothing.csv"),
         (["wine", "--seeds", "1"], "seeds must be at least 2"),
         (["wine", "--target", "y"], "wine has its own target"),
+        (["wine", "--export", "xls"], "a comparison can be written as .csv, .parquet, .json, .md, got '.xls'"),
+        (["wine", "iris", "wine"], "data sets must differ in name, as their reports do, got wine and wine"),
     ],
 )
 def test_misuse_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:

@@ -39,10 +39,8 @@ def as_images(name: str, values: Array) -> Array:
     return images
 
 
-def group_codes(name: str, groups: Array, rows: int, group_name: str) -> Array:
+def group_codes(name: str, groups: Array, rows: int) -> Array:
     if groups.shape != (rows,):
         raise DataError(f"{name}: groups must be ({rows},), got {groups.shape}")
-    values, codes = np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True)
-    if len(values) < 3:
-        raise DataError(f"{name}: {group_name or 'groups'} has {len(values)} values; training, validation and test need one each")
+    codes = np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True)[1]
     return codes.astype(np.int64)

@@ -23,9 +23,7 @@ def kept_of_lists(name: str, target_name: str, lists: Array, relevance: Array) -
     if longer:
         notes.append(f"of {_times(longer, 'list')} of more than {LONGEST} items a random {LONGEST} were kept")
     if len(lengths) - single < FEWEST_LISTS:
-        raise DataError(
-            f"{name}: there are {len(lengths) - single} lists of two items or more; a ranking needs at least {FEWEST_LISTS}"
-        )
+        raise DataError(f"{name}: a ranking needs at least {FEWEST_LISTS} lists of two items or more, got {len(lengths) - single}")
     order = np.random.default_rng(0).permutation(len(lists))
     by_list = order[np.argsort(lists[order], kind="stable")]
     starts = np.cumsum(lengths) - lengths

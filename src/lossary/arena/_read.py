@@ -1,7 +1,6 @@
 """Reading tables from files as a stream of record batches, of which no more rows are kept than were asked for."""
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,12 +115,12 @@ def _typed(path: Path, raw: pa.Table) -> pa.Table:
             raise DataError(f"{path}: the column {field.name!r} is not text in UTF-8; save the file in that encoding") from None
         except KeyError:
             pass  # the name stands there twice, which is refused with its own sentence
-    buffer = io.BytesIO()
+    buffer = pa.BufferOutputStream()  # no file of Python: an Arrow thread that lets go of one as Python ends aborts the process
     pyarrow.csv.write_csv(raw, buffer)
     parsers = [pyarrow.csv.ISO8601, "%Y/%m/%d", "%d.%m.%Y"]  # forms of a date that can only be read in one way
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=parsers)
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    return pyarrow.csv.read_csv(io.BytesIO(buffer.getvalue()), parse_options=parse, convert_options=options)
+    return pyarrow.csv.read_csv(pa.BufferReader(buffer.getvalue()), parse_options=parse, convert_options=options)
 
 
 def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:

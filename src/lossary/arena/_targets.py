@@ -24,8 +24,7 @@ _FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "0.0": 0.0, "1.0": 1.0}
 def encode(name: str, target_name: str, target: Array, task: str | None, class_names: Sequence[str] | None) -> Encoded:
     """The target as (rows,) int64 classes, (rows,) float64 values, or (rows, labels) float64 zeros and ones."""
     if target.ndim == 2:
-        if task not in (None, "multilabel"):
-            raise DataError(f"{name}: a {task} task takes one target column, got {target.shape[1]}")
+        check_several(name, target.shape[1], task)
         return _labels(name, target, class_names)
     if task == "multilabel":
         raise DataError(f"{name}: a multilabel task needs several target columns, got one")
@@ -35,6 +34,11 @@ def encode(name: str, target_name: str, target: Array, task: str | None, class_n
     if kind == "ranking":
         return _relevance(name, target_name, target)
     return _classes(name, target_name, target, kind, class_names)
+
+
+def check_several(name: str, columns: int, task: str | None) -> None:
+    if task not in (None, "multilabel"):
+        raise DataError(f"{name}: a {task} task takes one target column, got {columns}")
 
 
 def flags(name: str, label: str, values: Array) -> Array:
@@ -112,6 +116,8 @@ def _class_task(name: str, target_name: str, values: Array, counts: Array, kind:
     if kind != "retrieval" and len(values) > counts.sum() / 5:
         raise DataError(f"{name}: {target_name!r} has {len(values)} classes, too many for {counts.sum()} rows; is it a regression?")
     if kind == "retrieval":
+        if values.dtype.kind == "f" and (parts := values[values != np.round(values)]).size:
+            raise DataError(f"{name}: a retrieval needs classes in {target_name!r}, got the quantity {parts[0]:g}")
         return _retrieval_task(name, target_name, counts)
     rarest = int(counts.argmin())
     if counts[rarest] < FEWEST_ROWS:

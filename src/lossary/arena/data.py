@@ -24,7 +24,7 @@ from lossary.arena._npz import read_headers, read_rows
 from lossary.arena._read import FORMATS, read_table
 from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_lists, choose_rows, picture_bytes, sample_note
 from lossary.arena._svmlight import SUFFIXES, read_svmlight
-from lossary.arena._targets import encode, flags
+from lossary.arena._targets import check_several, encode, flags
 from lossary.arena.tasks import KINDS, Task
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
 
@@ -275,6 +275,7 @@ def _from_table(
     features = find_features(name, table, {*targets, *([] if group is None else [group])})
     values = [target_values(name, column, table[column]) for column in targets]
     if len(targets) > 1:
+        check_several(name, len(targets), task)
         values = [flags(name, column, one) for column, one in zip(targets, values, strict=True)]
     empty = np.empty((table.num_rows, 0))
     return from_arrays(
@@ -362,7 +363,7 @@ def from_arrays(
     names = [f"x{i}" for i in range(width)] if columns is None else columns
     if len(names) != width:
         raise DataError(f"{name}: there are {width} columns and {len(names)} names for them")
-    codes = None if groups is None else group_codes(name, np.asarray(groups), len(target), group_name)
+    codes = None if groups is None else group_codes(name, np.asarray(groups), len(target))
     kept = None
     if found.kind == "ranking":
         _refuse_unlisted(name, "ranking", codes)
@@ -370,6 +371,11 @@ def from_arrays(
             raise DataError(f"{name}: the items of a ranking must be rows of a table, got images")
         kept, more = kept_of_lists(name, target_name, codes, encoded)
         notes = (*notes, *more)
+    elif codes is not None and codes.max() < 2:
+        raise DataError(
+            f"{name}: {group_name or 'groups'} must have at least 3 values, one each for training, validation and test, got"
+            f" {codes.max() + 1}"
+        )
     elif found.kind == "retrieval":
         kept, more = kept_of_classes(name, encoded, codes, group_name)
         notes = (*notes, *more)

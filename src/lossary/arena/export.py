@@ -23,15 +23,20 @@ Writer = Callable[[Data, Protocol, Sequence[Unit], Answer, Path], None]
 
 def export(data: Data, protocol: Protocol, units: Sequence[Unit], answer: Answer, path: Path) -> Path:
     """Write a comparison as what the file's name ends in: every seed's numbers, or in Markdown the leaderboard."""
-    write = WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise UnknownNameError(f"a comparison can be written as {', '.join(WRITERS)}, got {path.name!r}")
+    check_suffix(path.suffix)
+    write = WRITERS[path.suffix.lower()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(data, protocol, units, answer, path)
     except OSError as error:
         raise StoreError(f"the comparison cannot be written to {path}: {error.strerror or error}") from error
     return path
+
+
+def check_suffix(suffix: str) -> None:
+    """Refuse, before any training, what cannot be written afterwards."""
+    if suffix.lower() not in WRITERS:
+        raise UnknownNameError(f"a comparison can be written as {', '.join(WRITERS)}, got {suffix!r}")
 
 
 def seeds_table(protocol: Protocol, units: Sequence[Unit]) -> pa.Table:

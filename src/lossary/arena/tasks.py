@@ -211,6 +211,11 @@ class Candidate:
         return f"{self.objective}({', '.join(f'{name}={value!r}' for name, value in self.parameters.items())})"
 
     @property
+    def can_fit(self) -> bool:
+        """Whether it has a way of its own to find its weights, which a comparison does not take."""
+        return hasattr(self.spec.cls, "fit")
+
+    @property
     def code(self) -> str:
         """The line that makes it in somebody's own training loop."""
         given = "".join(
@@ -277,6 +282,10 @@ def check_candidate(candidate: Candidate, task: Task) -> None:
         allowed = " or ".join(FAMILIES[task.kind])
         raise InvalidValueError(
             f"{candidate.objective}: a {task.kind} task takes objectives of the family {allowed}, this one is {found.family}"
+        )
+    if candidate.parameters.get("group") is not None:
+        raise InvalidValueError(
+            f"{candidate.objective}: group is for a training in several processes, and those of a comparison are in one each"
         )
     if found.stage != "train":
         raise InvalidValueError(f"{candidate.objective}: it is for a model that is trained already, and trains none")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossary.errors import InvalidValueError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -67,12 +69,16 @@ def compare(
     from rich.console import Console
 
     from lossary import arena
+    from lossary.arena.export import check_suffix
     from lossary.arena.report import write_across
     from lossary.arena.tracking import check_tracker
     from lossary.arena.tracking import track as write_to
 
     for tracker in track or ():
         check_tracker(tracker)
+    for suffix in export or ():
+        check_suffix(f".{suffix.lstrip('.')}")
+    _check_names(data)
     results = []
     for source in data:
         found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
@@ -116,6 +122,17 @@ def compare(
         shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
         whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
         typer.echo(json.dumps(whole, indent=2))
+
+
+def _check_names(data: list[str]) -> None:
+    """Refuse, before any training, reports that would be written to one file."""
+    paths = [Path(source) for source in data]
+    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InvalidValueError(
+                f"data sets must differ in name, as their reports do, got {data[names.index(name)]} and {data[place]}"
+            )
 
 
 @contextmanager
@@ -191,6 +208,8 @@ def _notes(result: "Comparison") -> list[str]:
     for unit in result.units:
         if unit.diverged.any():
             notes.append(f"{unit.diverged.sum()} of {unit.diverged.size} runs of {unit.candidate.label} diverged")
+        if unit.candidate.can_fit:
+            notes.append(f"{unit.candidate.label} was trained by gradients, with the model: its fit() is no part of a comparison")
         if unit.why_not_batched:
             notes.append(f"{unit.candidate.label} was trained one run at a time: {unit.why_not_batched}")
     return notes
