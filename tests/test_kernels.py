@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from lossary import _kernels
+from lossary import _kernels, _label_loops
 
 WIDE = np.concatenate([np.linspace(-87.0, 88.0, 20_001), np.linspace(-1.0, 1.0, 5_001), -np.logspace(-20, 0, 3_001)])
 POSITIVE = np.concatenate([np.logspace(-37, 37, 20_001), np.linspace(0.5, 2.0, 5_001)])
@@ -64,3 +64,17 @@ def test_powers() -> None:
 
     for x in (0.0, 1e-6, 0.3, 1.0):
         assert run(np.float32(x), np.float32(1.7)) == pytest.approx(x**1.7, rel=2e-6)
+
+
+def test_a_loop_with_a_formula_is_kept_on_disk_under_a_name_of_its_own() -> None:
+    def total(text: str) -> tuple[float, Any]:
+        run = _label_loops.of_labels.__wrapped__(text)  # as another process would make it
+        z, y, one = np.full((1, 3), 2.0, np.float32), np.ones((1, 3), np.float32), np.empty(1, np.float32)
+        return run(z, y, None, None, None, (), -100.0, 0.0, 1.0, one, None, one.copy(), None)[0], run
+
+    head, slopes = "def formula(x0, x1, constants):\n    return", "f32(1.0), f32(0.0), x0, f32(1.0), f32(0.0)"
+    plain, other = f"{head} x0, {slopes}", f"{head} x0 * x0, {slopes}"
+    assert [total(text)[0] for text in (plain, other)] == [6.0, 12.0]
+    again, run = total(other)
+    assert again == 12.0
+    assert [sum(hits.values()) for hits in (run.stats.cache_hits, run.stats.cache_misses)] == [1, 0]

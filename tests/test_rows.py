@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _blocks, _row_arrays, _rows
+from lossary import _blocks, _formulas, _one_pass, _rows
 from lossary._rows import Rows, average_over_rows
 
 
@@ -266,19 +266,19 @@ COMPILED: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], dict[str, A
 def compiled_and_plain(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """What the compiled loop gives, which has to be taken, and the plain operations."""
     calls: list[int] = []
-    loop = _rows._loop
+    one_pass = _one_pass.in_one_pass
 
     def counted(*given: Any) -> Any:
         calls.append(1)
-        return loop(*given)
+        return one_pass(*given)
 
-    monkeypatch.setattr(_rows, "_loop", counted)
     with monkeypatch.context() as patch:
-        patch.setattr(_blocks, "SMALL", 0)
-        patch.setattr(_blocks, "COMPILED", 0)
+        patch.setattr("lossary._rows.in_one_pass", counted)
         compiled = run()
-    assert calls
-    return compiled, run()
+        assert calls
+        patch.setattr(_blocks, "LOOPS", False)
+        plain = run()
+    return compiled, plain
 
 
 def average(name: str, logits: Tensor, target: Tensor, rule: dict[str, Any]) -> Tensor:
@@ -376,16 +376,15 @@ def test_the_compiled_loop_on_several_threads(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
 
 
-def test_a_class_that_does_not_exist_is_refused_by_the_compiled_loop_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_blocks, "SMALL", 0)
-    monkeypatch.setattr(_blocks, "COMPILED", 0)
-    with pytest.raises(RuntimeError, match="out of bounds"):
-        average("log_p", torch.zeros(4, 40), torch.tensor([0, 1, 40, 2]), {})
+def test_a_class_that_does_not_exist_is_refused_by_the_compiled_loop_too() -> None:
+    for classes in (5, 40):
+        with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+            average("moments", torch.zeros(4, classes), torch.tensor([0, 1, classes, 2]), {})
 
 
 def test_a_formula_that_cannot_be_compiled_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_blocks, "SMALL", 0)
-    monkeypatch.setattr(_blocks, "COMPILED", 0)
+    monkeypatch.setattr(_formulas, "UNKNOWN", 0)  # so that those are tried which cannot be remembered
     logits, target = draw((9, 40), 7, torch.float32), torch.arange(9)
     data = torch.linspace(1, 2, 9).unsqueeze(1)
     formulas: tuple[Callable[[Rows], Tensor], ...] = (lambda row: row.log_p.atan(), lambda row: row.log_p * data)
@@ -396,24 +395,7 @@ def test_a_formula_that_cannot_be_compiled_goes_through_in_blocks(monkeypatch: p
         torch.testing.assert_close(found, expected)
 
 
-# Small batches, with NumPy.
-
-
-def arrays_and_plain(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """What NumPy gives, which has to be asked, and the plain operations."""
-    calls: list[int] = []
-    small = _row_arrays.costs_and_slopes
-
-    def counted(*given: Any) -> Any:
-        calls.append(1)
-        return small(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_row_arrays, "costs_and_slopes", counted)
-        found = run()
-    assert calls
-    monkeypatch.setattr(_blocks, "ARRAYS", -1)
-    return found, run()
+# Small batches in the compiled loop.
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -430,11 +412,11 @@ def test_small_batches(monkeypatch: pytest.MonkeyPatch, name: str, reduction: st
         rule |= {"margin": 0.4}
     if name in ("all", "of_logits"):
         logits = logits.clamp(-8, 8)  # a cubic and a square of what is very far off swamp the rest
-    found, expected = arrays_and_plain(monkeypatch, lambda: slopes(name, logits, target, rule))
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, target, rule))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
 
 
-def test_small_batches_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_of_small_batches_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     leaf, target = draw((9, 5), 7, torch.float32).requires_grad_(), torch.arange(9) % 5
 
     def run() -> Tensor:
@@ -446,16 +428,33 @@ def test_small_batches_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         (twice,) = torch.autograd.grad(once.square().sum(), leaf)
         return torch.stack([leaf.grad, twice])
 
-    found, expected = arrays_and_plain(monkeypatch, run)
+    found, expected = compiled_and_plain(monkeypatch, run)
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
 
 
-def test_what_small_batches_leave_to_others() -> None:
+def test_ignored_samples_and_no_samples_of_small_batches() -> None:
     logits = draw((4, 5), 7, torch.float32)
-    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
-        average("moments", logits, torch.tensor([0, 1, 5, 2]), {})
     assert average("moments", logits[:0], torch.zeros(0, dtype=torch.int64), {}).item() == 0
+    leaf = logits.clone().requires_grad_()
+    nothing = average("moments", leaf, torch.full((4,), -100), {})
+    assert (nothing.item(), torch.autograd.grad(nothing, leaf)[0].count_nonzero().item()) == (0.0, 0)
     some = average("moments", logits, torch.tensor([0, -100, 3, -100]), {})
-    torch.testing.assert_close(some, average("moments", logits[::2], torch.tensor([0, 3]), {}))
-    some = average("moments", logits, torch.tensor([0, 2, 3, 2]), {"ignore_index": 2})
-    torch.testing.assert_close(some, average("moments", logits[::2], torch.tensor([0, 3]), {}))
+    torch.testing.assert_close(some, average("moments", logits[::2].contiguous(), torch.tensor([0, 3]), {}))
+    some = average("moments", logits, torch.tensor([0, 2, 3, 2], dtype=torch.int32), {"ignore_index": 2})
+    torch.testing.assert_close(some, average("moments", logits[::2].contiguous(), torch.tensor([0, 3]), {}))
+
+
+def test_loops_and_their_constants_are_found_by_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = draw((4, 5), 7, torch.float32), torch.arange(4)
+
+    def scaled(factor: float) -> Callable[[Rows], Tensor]:
+        return lambda row: -row.log_p * factor
+
+    given: dict[str, Any] = {"weight": None, "ignore_index": -100, "label_smoothing": 0.0, "reduction": "sum"}
+    one = average_over_rows(logits, target, scaled(1.5), **given)
+    before = _rows._loop_of.cache_info()
+    again = average_over_rows(logits, target, scaled(1.5), **given)
+    assert _rows._loop_of.cache_info().misses == before.misses
+    other = average_over_rows(logits, target, scaled(3.0), **given)
+    assert _rows._loop_of.cache_info().misses == before.misses + 1
+    torch.testing.assert_close(torch.stack([again, other]), one * torch.tensor([1.0, 2.0]))

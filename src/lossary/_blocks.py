@@ -9,8 +9,7 @@ from torch import Tensor
 BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
 ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cache saves
 SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
-ARRAYS = 1 << 15  # elements up to which it costs less to make value and gradient with NumPy than to let autograd follow
-COMPILED = 1 << 18  # elements from which a compiled loop is worth the second or two that compiling takes
+LOOPS = True  # whether to compile loops at all
 
 
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
@@ -28,17 +27,14 @@ def has_gradient(x: Tensor | None) -> bool:
 
 
 def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
-    """Whether a large input is plain memory that a loop can run over, and nobody is looking at the operations on it."""
-    if logits.dtype != torch.float32 or logits.numel() < COMPILED or not logits.is_contiguous():
+    """Whether the input is plain memory that a loop can run over, of which only the logits are to have a gradient."""
+    if not LOOPS or logits.dtype is not torch.float32 or type(logits) not in (Tensor, torch.nn.Parameter) or not logits.numel():
         return False
-    return can_look(logits, *others) and type(logits) in (Tensor, torch.nn.Parameter)
-
-
-def take_arrays(logits: Tensor, *others: Tensor | None) -> bool:
-    """Whether a small batch is plain memory that NumPy can work on, of which only the logits are to have a gradient."""
-    if logits.dtype != torch.float32 or logits.numel() > ARRAYS or type(logits) not in (Tensor, torch.nn.Parameter):
+    if not logits.is_cpu or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
-    return can_look(logits, *others) and not any(x is not None and x.requires_grad for x in others)
+    if torch._C._are_functorch_transforms_active():
+        return False
+    return all(x is None or (x.is_cpu and not x.requires_grad) for x in others)
 
 
 def can_look(*tensors: Tensor | None) -> bool:
@@ -97,19 +93,3 @@ def _size(z: Tensor) -> int:
 def mapped_first(x: Tensor, dim: int | None, size: int) -> Tensor:
     """What vmap hands over, with the mapped dimension first, whether or not there is one."""
     return x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
-class Early:
-    """A gradient of rows (N, *) that was made in the forward pass, for the upstream that will probably come; it is taken once."""
-
-    def __init__(self, gradient: Tensor | None, scale: float):
-        self.gradient, self.scale = gradient, scale
-
-    def take(self, upstream: Tensor) -> Tensor | None:
-        """The gradient for what came upstream (N,) or (N, *), or None if there is none any more."""
-        gradient, self.gradient = self.gradient, None
-        if gradient is not None:
-            ratio = upstream / self.scale
-            if not bool(((ratio - 1).abs() < 1e-6).all()):
-                gradient.mul_(ratio.reshape(*ratio.shape, *[1] * (gradient.ndim - ratio.ndim)))
-        return gradient

@@ -45,9 +45,12 @@ def check_class_inputs(owner: str, logits: Tensor, target: Tensor, weight: Tenso
         raise InvalidValueError(f"{owner}: logits must have shape (N, C, *), got {shape_text(tuple(logits.shape))}")
     if logits.shape[1] < min_classes:
         raise InvalidValueError(f"{owner}: logits must have at least {min_classes} classes in dimension 1, got {logits.shape[1]}")
-    indices, probabilities = (logits.shape[0], *logits.shape[2:]), tuple(logits.shape)
-    check_shape(owner, "target", target, indices, probabilities)
-    if tuple(target.shape) == probabilities:
+    probabilities = tuple(logits.shape)
+    indices = probabilities[:1] + probabilities[2:]
+    given = tuple(target.shape)
+    if given not in (indices, probabilities):
+        check_shape(owner, "target", target, indices, probabilities)
+    if given == probabilities:
         if not target.is_floating_point():
             raise InvalidTypeError(
                 f"{owner}: target of shape {shape_text(probabilities)} must be probabilities (floating point), got {target.dtype}"
@@ -63,7 +66,8 @@ def check_element_inputs(owner: str, output: Tensor, target: Tensor, argument: s
     """Both of one shape; the target may be floating point, integer or bool."""
     check_floating(owner, argument, output)
     check_tensor(owner, "target", target)
-    check_shape(owner, "target", target, tuple(output.shape))
+    if target.shape != output.shape:
+        check_shape(owner, "target", target, tuple(output.shape))
     if target.is_complex():
         raise InvalidTypeError(f"{owner}: target must be real, got {target.dtype}")
 

@@ -27,7 +27,7 @@ class Interval:
     whole: bool = False
 
     def allows(self, value: object) -> bool:
-        if not self.accepts_type(value) or not isinstance(value, (int, float)):
+        if not isinstance(value, int if self.whole else (int, float)) or isinstance(value, bool):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and value <= self.high and abs(value) < math.inf

@@ -2,8 +2,9 @@
 
 A loss says what an element costs in operations that work element by element. Here such a formula is run once, on one element, with
 its gradient; the operations that PyTorch sees are written down as an expression of single float32 numbers, and Numba compiles that
-into whatever loop wants it. So the maths of a loss stands in its own file alone, its slopes are those of PyTorch's own rules, and
-parameters such as an exponent stay arguments: another value of them compiles nothing.
+into whatever loop wants it: for a second or so, once on a machine, as what was compiled is kept on disk. So the maths of a loss
+stands in its own file alone, its slopes are those of PyTorch's own rules, and parameters such as an exponent stay arguments:
+another value of them compiles nothing.
 
 What cannot be written down (an operation that is not in the table, a tensor of data in the formula) has no such function, and the
 caller goes on with PyTorch's operations.
@@ -23,70 +24,77 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Formula = Callable[..., Tensor | tuple[Tensor, ...]]
 
+UNKNOWN = 1 << 18  # elements from which a formula is worth the milliseconds that writing it down takes
+
 
 @dataclass(frozen=True)
 class Scalars:
-    """A formula of numbers: ``function(*inputs, constants)`` gives each output, each followed by its slopes by all inputs."""
+    """A formula of numbers: ``formula(*inputs, constants)`` gives each output, each followed by its slopes by all inputs."""
 
-    function: Any
+    text: str
     constants: tuple[Any, ...]
-    operations: int
 
 
 class _NotWritableError(Exception):
     pass
 
 
-def scalars(formula: Formula, inputs: int, passed: int | None = None) -> Scalars | None:
-    """The compiled form of a formula, or None if it has none: a function of so many numbers, of which the formula itself gets the
-    first ``passed``."""
-    written = _text(formula, inputs, inputs if passed is None else passed)
-    return None if written is None else Scalars(_compiled(written[0]), *written[1:])
+class Known:
+    """A formula that equals another of the same code and the same values around it, if these can be compared."""
 
-
-def arrays(formula: Formula, inputs: int) -> Scalars | None:
-    """The same as a function of NumPy's float32 arrays, which needs no compiler."""
-    written = _text(formula, inputs, inputs)
-    return None if written is None else Scalars(_of_arrays(written[0]), *written[1:])
-
-
-def _text(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
-    try:
-        key = _key(formula)
-    except _NotWritableError:
-        return _written(formula, inputs, passed)
-    return _remembered(_Keyed(key, formula), inputs, passed)
-
-
-class _Keyed:
-    """A formula that equals another of the same code and the same values around it."""
-
-    def __init__(self, key: object, formula: Formula):
-        self.key, self.formula = key, formula
+    def __init__(self, formula: Formula):
+        self.formula = formula
+        try:
+            self.key: object = _key(formula)
+        except _NotComparableError:
+            self.key = None
+        self.hash = hash(self.key)
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return self.hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and self.key == other.key
+        return isinstance(other, Known) and self.key == other.key is not None
+
+
+class _NotComparableError(Exception):
+    pass
+
+
+def ask(loop_of: Any, elements: int, formula: Known, *rest: Any) -> Any:
+    """``loop_of(formula, *rest)``, a function that remembers what it gave; a formula that it cannot remember is written down each
+    time, if there are so many elements that this is worth it, and else has no loop."""
+    if formula.key is not None:
+        return loop_of(formula, *rest)
+    return loop_of.__wrapped__(formula, *rest) if elements >= UNKNOWN else None
 
 
 def _key(value: Any) -> object:
     kind = type(value)
-    if kind in (float, int, bool, str, type(None)):
-        return kind, value
     if kind is FunctionType:
         code = value.__code__
-        if code not in _reads:
-            _reads[code] = _read_by(value, set())
-        around = [_key(cell.cell_contents) for cell in value.__closure__ or ()]
-        return code, _key(value.__defaults__), *around, *[names.get(name) for names, name in _reads[code]]
+        found = _reads.get(id(code))
+        if found is None:
+            found = _reads[id(code)] = code, _read_by(value, set())
+        key: list[object] = [id(code)]
+        if value.__defaults__:
+            key.append(_key(value.__defaults__))
+        if value.__closure__:
+            key += [_key(cell.cell_contents) for cell in value.__closure__]
+        if found[1]:
+            key += [names.get(name) for names, name in found[1]]
+        return tuple(key)
+    if kind in SIMPLE:
+        return kind, value
     if kind in (tuple, list):
         return tuple(map(_key, value))
-    raise _NotWritableError
+    raise _NotComparableError
 
 
-_reads: dict[CodeType, list[tuple[dict[str, Any], str]]] = {}
+SIMPLE = (float, int, bool, str, type(None))
+
+# By the identity of a function's code, which is kept so that no other gets it; its own hash takes long.
+_reads: dict[int, tuple[CodeType, list[tuple[dict[str, Any], str]]]] = {}
 
 
 def _read_by(function: FunctionType, seen: set[CodeType]) -> list[tuple[dict[str, Any], str]]:
@@ -102,13 +110,9 @@ def _read_by(function: FunctionType, seen: set[CodeType]) -> list[tuple[dict[str
     return found
 
 
-@functools.lru_cache(maxsize=256)
-def _remembered(keyed: _Keyed, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
-    return _written(keyed.formula, inputs, passed)
-
-
-def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any, ...], int] | None:
-    """The text of a function of numbers, and its constants."""
+def scalars(formula: Formula, inputs: int, passed: int | None = None) -> Scalars | None:
+    """A formula written down, or None if it cannot be: a function of so many numbers, of which the formula itself gets the first
+    ``passed``."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -119,7 +123,7 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any
         try:
             for place, leaf in enumerate(leaves):
                 writer.name(leaf, f"x{place}")
-            found = formula(*leaves[:passed])
+            found = formula(*leaves[: inputs if passed is None else passed])
             answers = []
             for value in found if isinstance(found, tuple) else (found,):
                 slopes: Sequence[Tensor | None] = [None] * inputs
@@ -132,35 +136,18 @@ def _written(formula: Formula, inputs: int, passed: int) -> tuple[str, tuple[Any
     if writer.constants:
         head += f"\n    {''.join(f'c{place}, ' for place in range(len(writer.constants)))}= constants"
     text = "\n    ".join([head, *writer.lines, f"return {', '.join(answers)}"])
-    return text, tuple(map(np.float32, writer.constants)), len(writer.lines)
+    return Scalars(text, tuple(map(np.float32, writer.constants)))
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(text: str) -> Any:
+def compiled(text: str) -> Any:
+    """The function that was written down, for loops that are compiled."""
     from lossary import _kernels
 
     names: dict[str, Any] = {"f32": _kernels.f32, "sqrt": _kernels.sqrt, "select": _kernels.select}
     names |= {name: getattr(_kernels, name) for name in _kernels.ELEMENTARY}
     exec(compile(text, "<formula>", "exec"), names)
     return _kernels.formula(names["formula"])
-
-
-@functools.lru_cache(maxsize=256)
-def _of_arrays(text: str) -> Any:
-    names: dict[str, Any] = {
-        "f32": np.float32, "sqrt": np.sqrt, "select": np.where, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
-        "power": np.power, "sigmoid": _sigmoid, "softplus": _softplus, "log_sigmoid": lambda x: -_softplus(-x),
-    }  # fmt: skip
-    exec(compile(text, "<formula>", "exec"), names)
-    return names["formula"]
-
-
-def _sigmoid(x: Any) -> Any:
-    return np.exp(-_softplus(-x))
-
-
-def _softplus(x: Any) -> Any:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 class _Writer(TorchDispatchMode):

@@ -4,12 +4,15 @@ A loop over numbers is as fast as memory only if the compiler turns it into vect
 prevents. So the functions here are polynomials after a reduction of the argument, exact to one or two units in the last place;
 NaN stays NaN, infinities and zeros give what they give in PyTorch, and subnormal results are 0.
 
-This module imports Numba: import it where a large batch on a processor comes, and not before.
+This module imports Numba: import it where a batch on a processor comes, and not before.
 """
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from types import FunctionType
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -17,6 +20,10 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+T = TypeVar("T")
+
+THREADED = 1 << 16  # elements that are worth a thread
 
 f32: Any = np.float32
 i32: Any = np.int32
@@ -192,17 +199,40 @@ def power(x: Any, exponent: Any) -> Any:
     return exp(exponent * log(x))
 
 
-def fused(function: Callable[..., Any]) -> Any:
-    """Compile a function with loops that hold a formula; as the formula is made while the program runs, it is not kept."""
-    return numba.njit(fastmath=REORDERED, error_model="numpy", nogil=True, boundscheck=False)(function)
+@loop
+def counted(at: Any, classes: Any, ignored: Any, weight: Any) -> Any:
+    """How many rows count, or what their classes weigh; NaN if there is a class that does not exist."""
+    found = 0.0
+    for i in range(at.shape[0]):
+        c = at[i]
+        if c != ignored:
+            if c < 0 or c >= classes:
+                return np.nan
+            found += weight[c] if weight is not None else f32(1.0)
+    return found
 
 
-def over_rows(run: Callable[[slice], None], rows: int) -> None:
-    """Run a compiled loop over all rows, on as many threads as PyTorch has."""
-    threads = min(torch.get_num_threads(), rows)
-    if threads == 1:
-        run(slice(rows))
-        return
+def on_disk(template: Any, told: object, **names: Any) -> Any:
+    """Compile a function with these names among its globals, and keep it on disk as :func:`loop` does.
+
+    Numba finds what it kept by a function's name, its code and the file that it stands in. What else makes the difference, such as
+    the text of a formula, is ``told``, whose representation goes into the name; so does all that is in this file, as every loop
+    has some of it inside.
+    """
+    name = f"{template.__name__}_{hashlib.sha256(f'{told!r} {_OWN_TEXT}'.encode()).hexdigest()[:16]}"
+    function = FunctionType(template.__code__, {**template.__globals__, **names}, name)
+    function.__module__, function.__qualname__ = template.__module__, name
+    return loop(function)
+
+
+_OWN_TEXT = Path(__file__).read_text()
+
+
+def on_threads(run: Callable[[slice], T], rows: int, columns: int) -> list[T]:
+    """Run a compiled loop over all rows, on as many threads as PyTorch has and the batch is worth."""
+    threads = min(torch.get_num_threads(), rows, rows * columns // THREADED)
+    if threads <= 1:
+        return [run(slice(rows))]
     step = -(-rows // threads)
     with ThreadPoolExecutor(threads) as pool:  # made anew, as a process that is forked in between would have none
-        list(pool.map(run, [slice(start, start + step) for start in range(0, rows, step)]))
+        return list(pool.map(run, [slice(start, start + step) for start in range(0, rows, step)]))

@@ -1,21 +1,22 @@
 """Losses of independent labels at the speed of memory: one read of logits and targets, one write of the gradient.
 
-A loss here is two curves of a logit, its cost if the label is one and if it is zero; a target between mixes them. On a processor a
-large input goes through one compiled loop, which also writes the gradient (:mod:`lossary._formulas`). On accelerators, in other
-precisions and under ``vmap`` it goes through in blocks of rows; small inputs and ``torch.compile`` take the plain operations.
+A loss here is two curves of a logit, its cost if the label is one and if it is zero; a target between mixes them. On a processor an
+input goes through one compiled loop, which also writes the gradient (:mod:`lossary._formulas`). On accelerators, in other
+precisions and under ``vmap`` it goes through in blocks of rows; what is small there, and ``torch.compile``, take plain operations.
 """
 
-import math
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lossary import _blocks, _formulas
 from lossary._checks import check_broadcast
 from lossary._objective import reduce, widen
+from lossary._one_pass import in_one_pass
 
 Pair = tuple[Tensor, Tensor]
 Curves = Callable[..., Pair]  # of logits, and of what belongs to each label: the cost if the label is one, and if it is zero
@@ -23,8 +24,7 @@ Curves = Callable[..., Pair]  # of logits, and of what belongs to each label: th
 NARROW = 64  # columns
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What becomes of the curves: which targets to leave out, and how far to smooth the others."""
 
     curves: Curves
@@ -55,40 +55,50 @@ def average_over_labels(
     check_broadcast(owner, "weight", weight, logits)
     check_broadcast(owner, "pos_weight", pos_weight, logits)
     rule = Rule(curves, ignore_index, label_smoothing, reduction == "none", of_label)
+    scale = 1.0 / max(1, logits.numel()) if reduction == "mean" else 1.0
+    if _blocks.take_compiled_loops(logits, target, weight, pos_weight, of_label):
+        found = _in_one_pass(logits, target, weight, pos_weight, rule, scale, reduction)
+        if found is not None:
+            return found[0]
     if _blocks.take_plain_operations(logits, target, weight, pos_weight) and _blocks.can_look(logits, target):
         ignored = target == ignore_index
         if not bool(ignored.any()):  # of a small batch it counts how many operations there are
             z = widen(logits)
             mixed = _lerped(rule.costs(z), target.to(z.dtype), weight, pos_weight, label_smoothing)
             return reduce(mixed, mixed.numel(), reduction)
-    scale = 1.0 / max(1, logits.numel()) if reduction == "mean" else 1.0
-    value, count = cost_of_rows(logits, target, weight, pos_weight, rule, scale)
+    value, count = _cost_of_rows(logits, target, weight, pos_weight, rule)
     return value if reduction == "none" else reduce(value, count.sum(), reduction)
 
 
-def cost_of_rows(
-    logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule, scale: float = 1.0
-) -> Pair:
+def cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """The cost of each row (or element) of (N, *), and how many elements of each row count.
 
-    Args:
-        target: of the shape of the logits, or, for logits (N, C), the one label that is 1 in each row (N,), C if there is none.
-        scale: by what the gradient of the cost will probably be multiplied.
+    The target has the shape of the logits or, for logits (N, C), is the one label that is 1 in each row (N,), C if there is none.
     """
+    if _blocks.take_compiled_loops(logits, target, weight, pos_weight, rule.of_label):
+        found = _in_one_pass(logits, target, weight, pos_weight, rule, 1.0, "none")
+        if found is not None:
+            return found
+    return _cost_of_rows(logits, target, weight, pos_weight, rule)
+
+
+def sum_over_rows(
+    logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule, scale: float
+) -> Tensor:
+    """The sum of the costs of :func:`cost_of_rows`, times the scale."""
+    if _blocks.take_compiled_loops(logits, target, weight, pos_weight, rule.of_label):
+        found = _in_one_pass(logits, target, weight, pos_weight, rule, scale, "sum")
+        if found is not None:
+            return found[0]
+    return _cost_of_rows(logits, target, weight, pos_weight, rule)[0].sum() * scale
+
+
+def _cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     dtype = torch.promote_types(logits.dtype, torch.float32)
     weight, pos_weight = (None if factor is None else factor.to(dtype).expand_as(logits) for factor in (weight, pos_weight))
     if _blocks.take_plain_operations(logits, target, weight, pos_weight):
         return _cost(widen(logits), target, weight, pos_weight, rule)
-    found: Pair
-    if _blocks.take_compiled_loops(logits, target, weight, pos_weight):
-        indices = target.ndim < logits.ndim
-        # rows that are too short for a loop each would need labels spread, and for labels that do not exist others say so
-        good = not indices or (logits.shape[1] >= NARROW and int(target.amin()) >= 0 and int(target.amax()) <= logits.shape[1])
-        curves = good and _formulas.scalars(rule.curves, inputs=2, passed=1 if rule.of_label is None else 2)
-        if curves:
-            found = _Compiled.apply(logits, target, weight, pos_weight, rule, curves, scale)  # type: ignore[no-untyped-call]
-            return found
-    found = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
+    found: Pair = _Cost.apply(logits, target, weight, pos_weight, rule)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -177,80 +187,93 @@ class _Cost(torch.autograd.Function):
         return (value.unflatten(0, (size, -1)), count.unflatten(0, (size, -1))), (0, 0)
 
 
-class _Compiled(torch.autograd.Function):
-    """:func:`_cost` in one compiled loop, which writes the gradient at once for the upstream that will probably come."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        target: Tensor,
-        weight: Tensor | None,
-        pos_weight: Tensor | None,
-        rule: Rule,
-        curves: _formulas.Scalars,
-        scale: float,
-    ) -> Pair:
-        wanted = ctx.needs_input_grad[0]
-        value, count, gradient = _loop(z, target, weight, pos_weight, rule, curves, scale, wanted)
-        ctx.rule, ctx.curves, ctx.early = rule, curves, _blocks.Early(gradient, scale)
-        ctx.save_for_backward(z, target, weight, pos_weight)
-        ctx.mark_non_differentiable(count)
-        return value, count
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        z, target, weight, pos_weight = ctx.saved_tensors
-        rule: Rule = ctx.rule
-        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            pull = torch.func.vjp(lambda z: _cost(z, target, weight, pos_weight, rule)[0], z)[1]
-            return (pull(upstream)[0], *[None] * 6)
-        gradient = ctx.early.take(upstream)
-        if gradient is None:
-            again = _loop(z, target, weight, pos_weight, rule, ctx.curves, 1.0, True)[2]
-            gradient = _blocks.Early(again, 1.0).take(upstream)
-        return (gradient, *[None] * 6)
+class _Loop(NamedTuple):
+    run: Any
+    constants: tuple[Any, ...]
+    over_rows: Any  # as importing it again at every call would take a microsecond or two
+    counted: Any
 
 
-def _loop(
-    z: Tensor,
+@functools.lru_cache(maxsize=256)
+def _loop_of(curves: _formulas.Known, passed: int) -> _Loop | None:
+    """The compiled loop for two curves of a logit and perhaps of what belongs to its label, or None if there is none."""
+    from lossary import _kernels, _label_loops
+
+    text = _formulas.scalars(curves.formula, inputs=2, passed=passed)
+    if text is None:
+        return None
+    return _Loop(_label_loops.of_labels(text.text), text.constants, _label_loops.over_rows, _kernels.counted)
+
+
+def _in_one_pass(
+    logits: Tensor,
     target: Tensor,
     weight: Tensor | None,
     pos_weight: Tensor | None,
     rule: Rule,
-    curves: _formulas.Scalars,
     scale: float,
-    wanted: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The cost and the number of elements of each row (or the cost of each element), and the gradient times the scale."""
-    from lossary import _label_loops
-    from lossary._kernels import f32, over_rows
+    reduction: str,
+) -> Pair | None:
+    """:func:`cost_of_rows`, or their sum or mean times a scale, in one compiled loop; None where there is none.
 
-    columns = math.prod(z.shape[1:])
-    narrow = columns < NARROW  # rows that are too short to be worth a loop each: all is one row
-    shape = (1, z.numel()) if narrow else (z.shape[0], columns)
-    each = torch.empty_like(z) if narrow or rule.per_element else None
-    gradient = torch.empty_like(z) if wanted else None
-    value, count = z.new_empty(shape[0]), z.new_empty(shape[0])
-    half = target.dtype in (torch.float16, torch.bfloat16)
-    given = [z, target.float() if half else target, weight, pos_weight, each, gradient]
-    given = [None if x is None else x.detach().reshape(shape if x.ndim == z.ndim else -1) for x in given]
-    arrays: list[Any] = [None if x is None else x.numpy() for x in given]
-    of_label = rule.of_label
+    Of a mean the scale is one over the number of elements, and what is ignored is made up for.
+    """
+    shape, size, of_label = logits.shape, logits.numel(), rule.of_label
+    loop = _formulas.ask(_loop_of, size, _formulas.Known(rule.curves), 1 if of_label is None else 2)
+    if loop is None or not logits.is_contiguous():
+        return None
+    columns = size // shape[0]
+    indices = target.ndim < logits.ndim
+    apart = reduction == "none" and not rule.per_element  # the rows are to be told apart
+    # Rows that are too short to be worth a loop each are one long row, if there are many, or if nothing is lost.
+    beside = weight is not None or pos_weight is not None or of_label is not None
+    flat = columns < NARROW and not indices and (size > _blocks.SMALL or not (apart or beside))
+    rows = (1, size) if flat else (shape[0], columns)
+    y = target.float() if target.dtype in (torch.float16, torch.bfloat16) else target
+    labels = np.ascontiguousarray(y.numpy()) if indices else y.numpy().reshape(rows)
+    if indices and loop.counted(labels, columns + 1, -1, None) != shape[0]:
+        return None  # a label that does not exist, which the plain operations say
+    factors: list[Any] = [None, None]
+    if weight is not None or pos_weight is not None:
+        weight, pos_weight = (None if x is None else x.to(logits.dtype).expand(shape) for x in (weight, pos_weight))
+        factors = [None if x is None else x.numpy().reshape(rows) for x in (weight, pos_weight)]
+    beside_label = None
     if of_label is not None:
-        of_label = of_label.to(z.dtype).expand(z.shape if narrow else z.shape[1:]).reshape(-1)
-    run, (a, q, w, v, costs, slopes) = _label_loops.of_labels(curves.function), arrays
-    over_rows(
-        lambda rows: run(
-            a[rows], q[rows], None if w is None else w[rows], None if v is None else v[rows],
-            None if of_label is None else of_label.numpy(), curves.constants, f32(rule.ignore_index), f32(rule.label_smoothing),
-            f32(scale), value.numpy()[rows], None if costs is None else costs[rows], count.numpy()[rows],
-            None if slopes is None else slopes[rows],
-        ),
-        shape[0],
-    )  # fmt: skip
-    if each is not None:
-        value = each if rule.per_element else _row_sums(each)
-    if narrow:
-        count = _row_sums((target != rule.ignore_index).to(z.dtype))
-    return value, count, gradient
+        of_label = of_label.to(logits.dtype)
+        if flat or of_label.ndim > 1:
+            of_label = of_label.expand(shape if flat else shape[1:]).reshape(-1)
+        beside_label = of_label.numpy()
+    numbers = loop.constants, float(rule.ignore_index), float(rule.label_smoothing), scale
+    kept = np.empty(rows[0], np.float32)
+
+    def compute(z: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        gradient, each, slopes, costs = None, None, None, None
+        if wanted:
+            gradient = torch.empty_like(z)
+            slopes = gradient.numpy().reshape(rows)
+        if rule.per_element or (flat and apart):
+            each = torch.empty_like(z)
+            costs = each.numpy().reshape(rows)
+        value = np.empty(rows[0], np.float32)
+        given = z.detach().numpy().reshape(rows), labels, *factors
+        total, count = loop.over_rows(loop.run, given, beside_label, numbers, (value, costs, kept, slopes))
+        if reduction == "none":
+            if each is not None:
+                return each if rule.per_element else _row_sums(each), gradient
+            return torch.from_numpy(value), gradient
+        if reduction == "mean" and count != size:
+            total *= size / (count or 1.0)
+            if gradient is not None:
+                gradient.mul_(size / (count or 1.0))
+        return torch.from_numpy(np.array(total * scale, np.float32)), gradient
+
+    def plain(z: Tensor) -> Tensor:
+        value, count = _cost(z, target, weight, pos_weight, rule)
+        if reduction == "none":
+            return value
+        return reduce(value, count.sum(), reduction) * (scale if reduction == "sum" else 1.0)
+
+    found = in_one_pass(logits, compute, plain)
+    if not apart:
+        return found, found
+    return found, _row_sums((target != rule.ignore_index).to(logits.dtype)) if flat else torch.from_numpy(kept)

@@ -40,7 +40,11 @@ class Objective(nn.Module, ABC):
 
     def hyperparameters(self) -> dict[str, object]:
         """What the constructor was given, by name."""
-        return {name: getattr(self, name) for name in self._hyperparameter_names}
+        own, buffers = self.__dict__, self._buffers  # asked for at every call, and a module's own way to a buffer takes long
+        found = {}
+        for name in self._hyperparameter_names:
+            found[name] = buffers[name] if name in buffers else own[name] if name in own else getattr(self, name)
+        return found
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -3,23 +3,25 @@
 A loss here is a small formula l(c) of a few numbers of each row of logits: the logit and the log-probability of class c, and
 sums over the row. A hard label costs l of its class; a soft or smoothed target needs l(c) of every class.
 
-On a processor a large batch goes through one compiled loop, which makes the numbers of a row, its cost and its gradient while
-the row is in the cache (:mod:`lossary._formulas` says how the formula gets into it). On accelerators, in other precisions, for
-classes that are not side by side in memory and under ``vmap`` it goes through in blocks of rows. Small batches, and whatever
-``torch.compile`` sees, take the same formula on plain tensor operations, which is also what second derivatives are made of.
+On a processor a batch goes through one compiled loop, which makes the numbers of a row, its cost and its gradient while the row
+is in the cache (:mod:`lossary._formulas` says how the formula gets into it). On accelerators, in other precisions, for classes that
+are not side by side in memory and under ``vmap`` it goes through in blocks of rows; what is small there, and whatever
+``torch.compile`` sees, takes the same formula on plain tensor operations, which is also what second derivatives are made of.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lossary import _blocks, _formulas, _row_arrays
+from lossary import _blocks, _formulas
 from lossary._objective import average_over_kept, reduce, widen
+from lossary._one_pass import in_one_pass
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,11 @@ Formula = Callable[[Rows], Tensor]
 NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
 
 FEW = 1 << 12  # logits
-SORTED = 1 << 16  # logits that are sorted at a time
-NARROW = 32  # classes; rows that are shorter are not worth a loop each
+NARROW = 32  # classes, below which the library's softmax of many rows is slow
+SHORT, MANY = 8, 1 << 13  # classes below which a loop for each row is too much, if there are more logits than so many
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """Which numbers of a row a formula uses; the softmax is that of (z - margin of class c) / temperature."""
 
     names: tuple[str, ...]
@@ -111,10 +112,10 @@ def average_over_rows(
     else:
         wanted = Needs(needs, total, False, temperature, margin)
     weight = None if weight is None else weight.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.ndim == 2 and target.ndim == 1 and not label_smoothing and _blocks.take_arrays(logits, target, weight):
-        small = _small(logits, target, weight, if_class, wanted, ignore_index, reduction)
-        if small is not None:
-            return small
+    if _blocks.take_compiled_loops(logits, target, weight):
+        found = _in_one_pass(logits, target, weight, label_smoothing, if_class, wanted, ignore_index, reduction)
+        if found is not None:
+            return found
     soft = target.is_floating_point()
     ignored = None if soft else target == ignore_index
     plain = _blocks.take_plain_operations(logits, target, weight)
@@ -137,15 +138,11 @@ def average_over_rows(
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
     if plain:
         per_sample = _cost(widen(rows), at, weight, label_smoothing, if_class, wanted)
+    elif soft or label_smoothing:
+        per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
     else:
-        found = _compiled(rows, at, ignored, weight, label_smoothing, if_class, wanted, reduction)
-        if found is not None:
-            per_sample = found
-        elif soft or label_smoothing:
-            per_sample = _Expected.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
-        else:
-            numbers = _Numbers.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
-            per_sample = _with_weight(if_class(Rows(dict(zip(wanted.layout, numbers, strict=False)))), at, weight)
+        numbers = _Numbers.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
+        per_sample = _with_weight(if_class(Rows(dict(zip(wanted.layout, numbers, strict=False)))), at, weight)
     per_sample = per_sample.view(shape)
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
@@ -302,172 +299,108 @@ def _mass(target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: flo
     return q if weight is None else q * weight.view(-1, 1)
 
 
-# The same with NumPy.
-
-
-def _small(
-    logits: Tensor, target: Tensor, weight: Tensor | None, if_class: Formula, needs: Needs, ignore_index: int, reduction: str
-) -> Tensor | None:
-    """The loss of a small batch, or None if something is ignored, or the formula is not written down."""
-    at = target.numpy()
-    classes = at.tolist() if at.size <= 64 else (int(at.min(initial=0)), int(at.max(initial=0)))
-    if not at.size or min(classes) < 0 or max(classes) >= logits.shape[1] or (ignore_index >= 0 and (at == ignore_index).any()):
-        return None
-    cost = _formulas.arrays(_of_numbers(if_class, needs.names), inputs=len(NUMBERS))
-    curve = None if needs.total is None else _formulas.arrays(needs.total, inputs=2)
-    if cost is None or (curve is None and needs.total is not None):
-        return None
-    if cost.operations == 1 and needs.log_p_alone and needs.temperature == 1.0:
-        return None  # the cross-entropy, which PyTorch has as one operation
-    own_weight = None if weight is None else weight.numpy()[at]
-    divisor = at.size if own_weight is None else own_weight.sum() or 1.0
-    scale = np.float32(1 / divisor if reduction == "mean" else 1.0)
-    factor = scale if own_weight is None else own_weight * scale
-
-    def compute(z: Any, wanted: bool) -> tuple[Any, Any]:
-        value, slope = _row_arrays.costs_and_slopes(z, at, needs, cost, curve, factor, wanted)
-        if reduction == "none":
-            return value * factor, slope
-        return (value.sum() * scale if own_weight is None else (value * factor).sum()), slope
-
-    def plain(z: Tensor) -> Tensor:
-        per_sample = _cost(z, target.long(), weight, 0.0, if_class, needs)
-        return per_sample if reduction == "none" else per_sample.sum() * float(scale)
-
-    found: Tensor = _row_arrays.Loss.apply(logits, compute, plain)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _of_numbers(if_class: Formula, names: tuple[str, ...]) -> Callable[..., Tensor]:
-    """The formula as a function of all :data:`NUMBERS`."""
-    return lambda *numbers: if_class(Rows({name: numbers[NUMBERS.index(name)] for name in names}))
-
-
 # The same in a compiled loop.
 
 
-def _compiled(
-    rows: Tensor,
-    at: Tensor,
-    ignored: Tensor | None,
+class _Loop(NamedTuple):
+    run: Any
+    constants: tuple[Any, ...]
+    constants_of_total: tuple[Any, ...]
+    over_rows: Any  # as importing it again at every call would take a microsecond or two
+    counted: Any
+
+
+@functools.lru_cache(maxsize=256)
+def _loop_of(
+    if_class: _formulas.Known,
+    total: _formulas.Known | None,
+    names: tuple[str, ...],
+    of_logits: bool,
+    margined: bool,
+    hard: bool,
+    plain: bool,
+) -> _Loop | None:
+    """The compiled loop for a formula, or None if there is none."""
+    from lossary import _kernels, _row_loops
+
+    formula: Formula = if_class.formula  # type: ignore[assignment]  # one that gives one number
+
+    def of_numbers(*numbers: Tensor) -> Tensor:
+        return formula(Rows({name: numbers[NUMBERS.index(name)] for name in names}))
+
+    cost = _formulas.scalars(of_numbers, inputs=len(NUMBERS))
+    curve = None if total is None else _formulas.scalars(total.formula, inputs=2)
+    if cost is None or (curve is None and total is not None):
+        return None
+    run = _row_loops.of_rows(cost.text, curve and curve.text, names, of_logits, margined, hard, plain)
+    return _Loop(run, cost.constants, curve.constants if curve else (), _row_loops.over_rows, _kernels.counted)
+
+
+def _in_one_pass(
+    logits: Tensor,
+    target: Tensor,
     weight: Tensor | None,
     label_smoothing: float,
     if_class: Formula,
     needs: Needs,
+    ignore_index: int,
     reduction: str,
 ) -> Tensor | None:
-    """What each row costs (N, 1), or None where there is no loop for it."""
-    if rows.shape[2] != 1 or rows.shape[1] < NARROW or not _blocks.take_compiled_loops(rows, at, weight):
+    """The loss, or None where there is no loop for it, or something is wrong, which the plain operations say."""
+    z, at, side_by_side = logits, target, False
+    if logits.ndim > 2:
+        side_by_side = _classes_side_by_side(logits)
+        spread = _as_rows(logits, side_by_side)
+        if spread.shape[2] != 1:
+            return None
+        z = spread.squeeze(2)
+    rows, classes = z.shape
+    soft = target.is_floating_point()
+    hard = not (soft or label_smoothing)
+    if not z.is_contiguous() or (classes < SHORT and rows * classes > MANY) or (needs.margin and needs.names != ("log_p",)):
         return None
-    hard = not (at.is_floating_point() or label_smoothing)
-    if needs.margin and needs.names != ("log_p",):
+    if soft:
+        at = _as_rows(target, side_by_side).squeeze(2).contiguous()
+        at = at.float() if at.dtype in (torch.float16, torch.bfloat16) else at
+    elif target.ndim > 1 or target.dtype != torch.int64 or not target.is_contiguous():
+        at = target.reshape(-1).long()
+    formula, total = _formulas.Known(if_class), None if needs.total is None else _formulas.Known(needs.total)
+    plain_masses = soft and not label_smoothing and weight is None and at.dtype == torch.float32
+    loop = _formulas.ask(_loop_of, z.numel(), formula, total, needs.names, needs.of_logits, needs.margin != 0, hard, plain_masses)
+    if loop is None:
         return None
-    divisor: float = rows.shape[0]
-    if ignored is not None:
-        if rows.shape[0] and (int(at.amin()) < 0 or int(at.amax()) >= rows.shape[1]):
-            return None  # the plain operations say what is wrong
-        at = at.masked_fill(ignored.reshape(at.shape), -1)
-        if reduction == "mean":
-            kept = at[at >= 0]
-            divisor = kept.numel() if weight is None else float(weight[kept].sum())
-    from lossary import _row_loops
-
-    names = needs.names
-    cost = _formulas.scalars(_of_numbers(if_class, names), inputs=len(NUMBERS))
-    curve = None if needs.total is None else _formulas.scalars(needs.total, inputs=2)
-    if cost is None or (curve is None and needs.total is not None):
+    weights = None if weight is None else weight.contiguous().numpy()
+    classes_of, probabilities = (None, at.numpy()) if soft else (at.numpy(), None)
+    kept: float = rows if soft else loop.counted(classes_of, classes, ignore_index, weights)
+    if kept != kept:  # NaN: a class that does not exist
         return None
-    plain = at.dtype == torch.float32 and weight is None and not label_smoothing
-    run = _row_loops.of_rows(cost.function, curve and curve.function, names, needs.of_logits, bool(needs.margin), hard, plain)
-    constants = cost.constants, curve.constants if curve else ()
-    scale = 1.0 / divisor if reduction == "mean" and divisor else 1.0
-    found: Tensor = _Compiled.apply(rows, at, weight, label_smoothing, if_class, needs, run, constants, scale)  # type: ignore[no-untyped-call]
-    return found
+    scale = 1.0 / kept if reduction == "mean" and kept else 1.0
+    numbers = (
+        float(label_smoothing),
+        float(needs.temperature),
+        float(needs.margin),
+        loop.constants,
+        loop.constants_of_total,
+        scale,
+        ignore_index,
+    )
 
+    def compute(z: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        value, gradient = np.empty(rows, np.float32), torch.empty_like(z) if wanted else None
+        given = z.detach().numpy(), classes_of, probabilities, weights
+        taken = value, None if gradient is None else gradient.numpy()
+        total = loop.over_rows(loop.run, given, numbers, taken, "lower_log_p" in needs.names and not hard)
+        return torch.from_numpy(value if reduction == "none" else np.array(total * scale, np.float32)), gradient
 
-class _Compiled(torch.autograd.Function):
-    """:func:`_cost` in one compiled loop, which writes the gradient at once for the upstream that will probably come."""
+    def plain(z: Tensor) -> Tensor:
+        ignored = None if soft else at == ignore_index
+        index = at if ignored is None else at.masked_fill(ignored, 0)
+        per_sample = _cost(z.unsqueeze(2), index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)
+        per_sample = per_sample if ignored is None else per_sample.masked_fill(ignored, 0.0)
+        return per_sample if reduction == "none" else per_sample.sum() * scale
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        at: Tensor,
-        weight: Tensor | None,
-        label_smoothing: float,
-        if_class: Formula,
-        needs: Needs,
-        run: Any,
-        constants: tuple[tuple[Any, ...], tuple[Any, ...]],
-        scale: float,
-    ) -> Tensor:
-        ctx.rule = label_smoothing, if_class, needs
-        ctx.run, ctx.constants = run, constants
-        value, gradient = _loop(run, z, at, weight, label_smoothing, needs, constants, scale, ctx.needs_input_grad[0])
-        ctx.early = _blocks.Early(gradient, scale)
-        ctx.save_for_backward(z, at, weight)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        z, at, weight = ctx.saved_tensors
-        label_smoothing, if_class, needs = ctx.rule
-        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            index = at if at.is_floating_point() else at.clamp_min(0)
-            pull = torch.func.vjp(lambda z: _cost(z, index, weight, label_smoothing, if_class, needs), z)[1]
-            return (pull(upstream)[0], *[None] * 8)
-        gradient = ctx.early.take(upstream)
-        if gradient is None:
-            again = _loop(ctx.run, z, at, weight, label_smoothing, needs, ctx.constants, 1.0, True)[1]
-            gradient = _blocks.Early(again, 1.0).take(upstream)
-        return (gradient, *[None] * 8)
-
-
-def _loop(
-    run: Any,
-    z: Tensor,
-    at: Tensor,
-    weight: Tensor | None,
-    label_smoothing: float,
-    needs: Needs,
-    constants: tuple[tuple[Any, ...], tuple[Any, ...]],
-    scale: float,
-    wanted: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """The cost of each row (N, 1), and the gradient times the scale (N, C, 1)."""
-    from lossary._kernels import f32, over_rows
-    from lossary._row_loops import sorted_keys
-
-    value = z.new_empty(z.shape[0], 1)
-    gradient = torch.empty_like(z) if wanted else None
-    soft = at.is_floating_point()
-    narrow = at.dtype in (torch.float16, torch.bfloat16)
-    q = (at.float() if narrow else at).squeeze(2).contiguous() if soft else None
-    index = torch.zeros(z.shape[0], dtype=torch.int64) if soft else at.squeeze(1).contiguous()
-    given = (z.detach().squeeze(2), index, q, gradient if gradient is None else gradient.squeeze(2), value.squeeze(1))
-    arrays: list[Any] = [None if x is None else x.numpy() for x in given]
-    logits, classes, probabilities, slopes, costs = arrays
-    weights = None if weight is None else weight.detach().contiguous().numpy()
-    numbers = f32(label_smoothing), f32(needs.temperature), f32(needs.margin), *constants
-    upstream = f32(scale)
-
-    def part(x: Any, rows: slice) -> Any:
-        return None if x is None else x[rows]
-
-    def go(rows: slice, order: Any = None) -> None:
-        run(
-            part(logits, rows), part(classes, rows), part(probabilities, rows), weights, *numbers, upstream,
-            part(costs, rows), part(slopes, rows), order,
-        )  # fmt: skip
-
-    def go_sorted(rows: slice) -> None:
-        for start in range(rows.start or 0, min(rows.stop, z.shape[0]), step):
-            block = slice(start, min(start + step, rows.stop))
-            go(block, sorted_keys(logits[block]))
-
-    step = max(1, SORTED // z.shape[1])
-    over_rows(go_sorted if "lower_log_p" in needs.names and (soft or label_smoothing) else go, z.shape[0])
-    return value, gradient
+    found = in_one_pass(z, compute, plain)
+    return found if reduction != "none" or logits.ndim == 2 else found.view(logits.shape[0], *logits.shape[2:])
 
 
 # The same in blocks.

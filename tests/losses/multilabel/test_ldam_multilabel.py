@@ -43,3 +43,12 @@ def test_rarer_labels_cost_more() -> None:
 def test_counts_of_another_number_of_labels_are_refused() -> None:
     with pytest.raises(LossaryError, match=r"ldam_multilabel: class_counts must have shape \(3,\), got \(2,\)"):
         ldam_multilabel(LOGITS, TARGET, class_counts=torch.ones(2))
+
+
+def test_counts_that_change_change_the_margins() -> None:
+    counts, logits, target = torch.tensor([1, 16, 81]), LOGITS.float(), TARGET.float()
+    loss = LdamMultilabelLoss(class_counts=counts)
+    before = loss(logits, target)
+    counts.mul_(10_000)
+    torch.testing.assert_close(loss(logits, target), LdamMultilabelLoss(class_counts=counts.clone())(logits, target))
+    assert loss(logits, target) < before

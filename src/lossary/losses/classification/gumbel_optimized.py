@@ -5,8 +5,8 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of
-from lossary._objective import Objective, reduce, widen
+from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of, sum_over_rows
+from lossary._objective import Objective, widen
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -52,9 +52,9 @@ def gumbel_optimized(
         labels = labels_of(target, widen(logits))
         counted = _counted(labels, class_frequency, frequency_threshold, generator)
     rule = Rule(_curves(low, high), NOTHING_IGNORED, 0.0, per_element=False)
-    scale = 1.0 / max(1, logits.shape[0]) if reduction == "mean" else 1.0
-    per_sample, _ = cost_of_rows(logits, target, counted, None, rule, scale)
-    return reduce(per_sample, per_sample.numel(), reduction)
+    if reduction == "none":
+        return cost_of_rows(logits, target, counted, None, rule)[0]
+    return sum_over_rows(logits, target, counted, None, rule, 1.0 / max(1, logits.shape[0]) if reduction == "mean" else 1.0)
 
 
 def _check(logits: Tensor, target: Tensor, clamp: tuple[float, float], class_frequency: Tensor | None) -> tuple[float, float]:

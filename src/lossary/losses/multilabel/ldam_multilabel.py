@@ -1,14 +1,28 @@
 """Label-distribution-aware margins for multi-label classification: positives of rare labels have to lead by more."""
 
+import functools
+
 import torch
 from torch import Tensor
 
+from lossary._blocks import can_look
 from lossary._checks import check_element_inputs, check_shape, check_tensor
 from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 from lossary.losses.multilabel._common import softplus
+
+
+def _margins(class_counts: Tensor, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(L,). A label that never occurred has the margin of one that occurred once, which is the largest."""
+    return margin * class_counts.to(device, dtype).clamp_min(1).pow(-0.25)
+
+
+@functools.lru_cache(maxsize=8)
+def _margins_again(class_counts: Tensor, version: int, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same, as the counts are the same for a whole training; a tensor is known by its identity and how often it was changed."""
+    return _margins(class_counts, margin, device, dtype)
 
 
 @formula
@@ -29,8 +43,13 @@ def ldam_multilabel(
     check_tensor("ldam_multilabel", "class_counts", class_counts)
     check_shape("ldam_multilabel", "class_counts", class_counts, tuple(logits.shape[1:2]))
     # a label that never occurred has the margin of one that occurred once, which is the largest
-    margins = margin * class_counts.to(logits.device).clamp_min(1).to(torch.float64).pow(-0.25)
-    margins = margins.to(torch.promote_types(logits.dtype, torch.float32)).view(-1, *[1] * (logits.ndim - 2))
+    made_for = float(margin), logits.device, torch.promote_types(logits.dtype, torch.float32)
+    if can_look(class_counts, logits):
+        margins = _margins_again(class_counts, class_counts._version, *made_for)
+    else:
+        margins = _margins(class_counts, *made_for)
+    if logits.ndim > 2:
+        margins = margins.view(-1, *[1] * (logits.ndim - 2))
 
     def costs(z: Tensor, margins: Tensor) -> Pair:
         return softplus(margins - z), softplus(z)
