@@ -1,11 +1,13 @@
 """lossary show."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from lossary.catalogue import load, units
+from lossary.catalogue._docs import docs_of, plain_maths, plain_text
 from lossary.cli import app
 from lossary.errors import UnknownNameError
 
@@ -26,6 +28,24 @@ def test_a_registered_objective() -> None:
         "arXiv:2302.03952",
     ):
         assert part in result.output
+
+
+def test_maths_in_plain_text() -> None:
+    for formula, shown in (
+        (r"\frac12 \log \frac1n + \tfrac1\alpha + \tfrac{1}{2}", "(1 / 2) log (1 / n) + (1 / alpha) + (1 / 2)"),
+        (r"\frac{e^{s_{ii} / \tau}}{\sum_j e^{s_{ij} / \tau}}", "((e^(s_ii / tau)) / (sum_j e^(s_ij / tau)))"),
+        (r"\mathrm{KL}\Bigl(p \| q\Bigr) \mu\delta", "KL(p | q) mu delta"),
+        (r"w^\top x \leftarrow \big[ \langle a, b \rangle \big]", "w^T x <- [< a, b >]"),
+    ):
+        assert plain_maths(formula) == [shown]
+    assert plain_text(r"gains :math:`\delta_{ij}` and :class:`torch.nn.Linear`") == "gains delta_ij and torch.nn.Linear"
+
+
+def test_no_formula_keeps_the_marks_of_its_source() -> None:
+    for unit in units().values():
+        docs = docs_of(unit)
+        for line in (*docs.maths, *docs.text):
+            assert not re.search(r"frac\b|[bB]ig[lr]?\b|arrow\b|\\(?!n)", line), (unit.name, line)
 
 
 def test_a_record_that_is_not_implemented() -> None:

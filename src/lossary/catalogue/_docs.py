@@ -10,13 +10,18 @@ from pathlib import Path
 from lossary.catalogue._units import Unit
 
 _SECTION = re.compile(r"^(Args|Shape|Units|Errors|Source|Returns|Note|Example|Raises):\s*(.*)$")
+_BRACES = r"\{[^{}]*\}"
+for _ in range(3):  # as deep as formulas go
+    _BRACES = rf"\{{[^{{}}]*(?:{_BRACES}[^{{}}]*)*\}}"
+_ARGUMENT = rf"({_BRACES}|\\[a-zA-Z]+|\w)"  # of a command: in braces, a name, or one sign
 # What a terminal can show of the formulas. Longer names first: \le must not eat the head of \left.
 _SYMBOLS = {
     "\\left": "", "\\right": "", "\\begin{cases}": "", "\\end{cases}": "", "\\\\": "; ", "\\times": "*", "\\cdots": "...",
     "\\ldots": "...", "\\dots": "...", "\\cdot": "*", "\\infty": "inf", "\\ell": "l", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=",
     "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\in": "in", "\\,": " ", "\\;": " ", "\\!": "", "\\{": "{", "\\}": "}", "&=": "=",
     "\\|": "|", "\\lVert": "|", "\\rVert": "|", "\\lvert": "|", "\\rvert": "|", "\\to": "->", "\\approx": "~", "\\odot": "*",
-    "&": "if",
+    "\\leftarrow": "<-", "\\rightarrow": "->", "\\mid": "|", "\\Vert": "|", "\\vert": "|", "\\langle": "<", "\\rangle": ">",
+    "\\quad": " ", "\\qquad": " ", "\\top": "T", "&": "if",
 }  # fmt: skip
 
 
@@ -92,6 +97,7 @@ def _arguments(lines: list[str]) -> dict[str, str]:
 
 def plain_text(text: str) -> str:
     """Markup taken out: roles become the name they point to, and literals lose their marks."""
+    text = re.sub(r":math:`([^`]+)`", lambda formula: _equation(formula[1]), text)
     text = re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "").replace("\\*", "*").replace("`", "")
     return " ".join(text.split())
 
@@ -104,9 +110,11 @@ def plain_maths(formula: str) -> list[str]:
 def _equation(formula: str) -> str:
     formula = re.sub(r"&\s*\\text\{otherwise\}", " otherwise", formula)
     formula = re.sub(r"\\(?:text|mathrm|mathbf|mathbb|mathcal|operatorname)\{([^{}]*)\}", r"\1", formula)
-    while "\\frac" in formula:
-        shorter = re.sub(r"\\frac\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", _fraction, formula)
-        formula = shorter if shorter != formula else formula.replace("\\frac", "")
+    formula = re.sub(r"\\([bB]ig+[lrm]?|textstyle|displaystyle)(?![a-zA-Z])", "", formula)
+    while "frac" in formula:
+        shorter = re.sub(rf"\\[td]?frac\s*{_ARGUMENT}\s*{_ARGUMENT}", _fraction, formula)
+        formula = shorter if shorter != formula else formula.replace("frac", "")
+    formula = re.sub(r"(?<=[a-zA-Z0-9])(?=\\[a-zA-Z])", " ", formula)  # two names beside each other stay two
     formula = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", formula)
     for sign in sorted(_SYMBOLS, key=len, reverse=True):
         formula = re.sub(
@@ -116,9 +124,11 @@ def _equation(formula: str) -> str:
     formula = re.sub(r"([_^])\{([^{}]*)\}", r"\1(\2)", formula)
     formula = re.sub(r"\\([a-zA-Z]+)", r"\1", formula)  # \log, \gamma and the like are readable without the sign
     formula = re.sub(r"\s+([,;)\]])", r"\1", " ".join(formula.split()))
+    formula = re.sub(r"([_^]) (?=[a-zA-Z])", r"\1", formula)
     return re.sub(r"([(\[])\s+|\bl \(", lambda m: m[1] or "l(", formula)
 
 
 def _fraction(parts: re.Match[str]) -> str:
-    above, below = (p if re.fullmatch(r"[\w\\]+", p.strip()) else f"({p})" for p in parts.groups())
+    bare = (p[1:-1] if p.startswith("{") else p for p in parts.groups())
+    above, below = (p if re.fullmatch(r"[\w\\]+", p.strip()) else f"({p})" for p in bare)
     return f"({above} / {below})"
