@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossary import _pairs
-from lossary._pairs import Pairs, log_sum_exp, over_rows, sum_over_rows, unit
+from lossary._pairs import Kernel, Pairs, log_sum_exp, over_rows, sum_over_rows, unit
 
 
 @pytest.fixture
@@ -170,3 +170,44 @@ print(peak() - before)
 """
     grown = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert grown < 32  # MiB
+
+
+@pytest.mark.parametrize("anchors", [7, 40])
+@pytest.mark.parametrize("function", [over_rows, sum_over_rows])
+def test_compiled_loops_give_each_anchor_its_own_number_and_gradient(
+    monkeypatch: pytest.MonkeyPatch, function: object, anchors: int
+) -> None:
+    """In blocks, and in one block, where both sides of the similarities are one product."""
+    from lossary.losses.metric import _kernels
+
+    assert callable(function)
+    monkeypatch.setattr(_pairs, "SMALL", 0)
+    monkeypatch.setattr(_pairs, "BLOCK", 1)
+    monkeypatch.setattr(_pairs, "FEWEST_ANCHORS", anchors)
+    generator = torch.Generator().manual_seed(3)
+    x, labels = unit(torch.randn(40, 6, generator=generator)), torch.randint(9, (40,), generator=generator)
+    weight = torch.rand(40, generator=generator)
+    kernel = Kernel(lambda: _kernels.sup_con, 2, (0.5,))
+    leaf = x.clone().requires_grad_()
+    found = function(row, leaf, labels=labels, kernel=kernel)[0]
+    expected = torch.stack(
+        [
+            (leaf[i] @ torch.cat([leaf[:i], leaf[i + 1 :]]).T / 0.5).logsumexp(0)
+            - torch.stack([leaf[i] @ leaf[j] / 0.5 for j in range(40) if j != i and labels[j] == labels[i]]).mean()
+            if (labels == labels[i]).sum() > 1
+            else leaf[i].sum() * 0
+            for i in range(40)
+        ]
+    )
+    if function is sum_over_rows:
+        expected, weight = expected.sum(), torch.tensor(1.0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    slopes = [torch.autograd.grad((weight * each).sum(), leaf)[0] for each in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-4)
+
+
+def test_one_block_takes_derivatives_that_autograd_has_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pairs, "SMALL", 0)
+    x = torch.arange(12.0).view(4, 3).requires_grad_()
+    total = sum_over_rows(lambda s, pairs: (s.sum(1),), x)[0]
+    torch.testing.assert_close(torch.autograd.grad(total, x)[0], 2 * x.detach().sum(0).expand(4, 3))

@@ -331,27 +331,25 @@ class _Slopes:
         tensors = (anchors, *parameters) if plan.together else (anchors, items, *parameters)
         self.found = [torch.zeros_like(x) if wanted else x.new_empty(0) for x, wanted in zip(tensors, plan.wanted, strict=True)]
 
-    def in_order(self, ordered: Tensor) -> Tensor | None:
-        """Room for the gradient by the items in another order, in which the products are to take them from now on."""
-        self.items = ordered
-        return torch.zeros_like(ordered) if self.plan.wanted[not self.plan.together] else None
-
-    def add(
-        self,
-        rows: slice,
-        block: Tensor,
-        by_s: Tensor | None,
-        by_parameters: Sequence[Tensor | None],
-        by_items: Tensor | None = None,
-    ) -> None:
+    def add(self, rows: slice, block: Tensor, by_s: Tensor | None, by_parameters: Sequence[Tensor | None]) -> None:
         together, wanted = self.plan.together, self.plan.wanted
-        if by_s is not None and wanted[0]:
-            self.found[0][rows].addmm_(by_s, self.items)
-        if by_s is not None and wanted[not together]:
-            (self.found[not together] if by_items is None else by_items).addmm_(by_s.T, block)
+        if by_s is not None and together and wanted[0] and by_s.shape[0] == by_s.shape[1]:  # one block: one product for both sides
+            both = by_s.T.clone(memory_format=torch.contiguous_format).add_(by_s)
+            self.found[0].addmm_(both, self.items)
+        elif by_s is not None:
+            if wanted[0]:
+                self.found[0][rows].addmm_(by_s, self.items)
+            if wanted[not together]:
+                self.found[not together].addmm_(by_s.T, block)
         for place, part in enumerate(by_parameters, 1 if together else 2):
             if part is not None and wanted[place]:
                 self.found[place].add_(part)
+
+    def reorder_items(self, order: Tensor) -> None:
+        """The gradient by the items, gathered in this order, in their own one."""
+        place = not self.plan.together
+        if self.plan.wanted[place]:
+            self.found[place] = torch.empty_like(self.found[place]).index_copy_(0, order, self.found[place])
 
 
 class _InBlocks(torch.autograd.Function):
@@ -478,20 +476,29 @@ def _sweep_of_kernel(
         first, last = (torch.searchsorted(ascending, labels.to(ascending.dtype), right=right) for right in (False, True))
         own = torch.full((n,), -1) if own is None else torch.empty_like(order).index_put_((order,), torch.arange(m))[own]
     ordered = items[order]
+    if plan.together:
+        anchors, first, last, own = ordered, first[order], last[order], own[order]
     ones = torch.zeros(n, kernel.numbers)
     ones[:, 0] = 1.0
     flowing = ones if upstream is None else torch.stack([anchors.new_zeros(n) if x is None else x.expand(n) for x in upstream], 1)
-    flowing = flowing.contiguous() if slopes is not None else flowing[:0]
+    if slopes is None:
+        flowing = flowing[:0]
+    else:
+        flowing = flowing[order] if plan.together else flowing.contiguous()
+        slopes.items = ordered
     numbers = anchors.new_empty(n, kernel.numbers)
-    by_ordered = None if slopes is None else slopes.in_order(ordered)
     for rows, s in similarities(anchors, ordered):
         where = (x[rows].numpy() for x in (first, last, own, flowing, numbers))
         loop(s.numpy(), *where, *kernel.constants)
         if slopes is not None:
-            slopes.add(rows, anchors[rows], s, (), by_ordered)
-    if slopes is not None and by_ordered is not None:
-        slopes.found[not plan.together].index_add_(0, order, by_ordered)
-    return tuple(numbers.sum(0).unbind() if plan.summed else numbers.T.contiguous().unbind())
+            slopes.add(rows, anchors[rows], s, ())
+    if slopes is not None:
+        slopes.reorder_items(order)
+    if plan.summed:
+        return tuple(numbers.sum(0).unbind())
+    if plan.together:
+        numbers = torch.empty_like(numbers).index_copy_(0, order, numbers)
+    return tuple(numbers.T.contiguous().unbind())
 
 
 def _pulled_through_the_whole(
