@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -211,3 +212,17 @@ def test_one_block_takes_derivatives_that_autograd_has_not_written_out(monkeypat
     x = torch.arange(12.0).view(4, 3).requires_grad_()
     total = sum_over_rows(lambda s, pairs: (s.sum(1),), x)[0]
     torch.testing.assert_close(torch.autograd.grad(total, x)[0], 2 * x.detach().sum(0).expand(4, 3))
+
+
+def test_a_row_without_a_compiled_loop_takes_whole_what_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks would be swept once for each run of a comparison, and by a graph of their own."""
+    whole, taken = _pairs._whole, []
+
+    def counted(*given: Any) -> tuple[torch.Tensor, ...]:
+        taken.append(given[1].shape)
+        return whole(*given)
+
+    monkeypatch.setattr(_pairs, "_whole", counted)
+    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(128, 2), torch.randn(720, 2))
+    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(512, 2), torch.randn(720, 2))
+    assert taken == [(128, 2)]

@@ -44,7 +44,7 @@ from torch import Tensor
 from lossary import _blocks
 from lossary.distributed import Group, all_items, process_group
 
-SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a loop over blocks
+SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a compiled loop; than one that is not, twice as many
 BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
 FEWEST_ANCHORS = 32  # of a block, below which a matrix product is no faster than reading all items
 
@@ -287,7 +287,8 @@ def _apply(
     plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
     with torch.autocast(anchors.device.type, enabled=False):
-        if anchors.shape[0] * others.shape[0] <= SMALL or torch.compiler.is_compiling():
+        few = SMALL if kernel is not None else 2 * SMALL
+        if anchors.shape[0] * others.shape[0] <= few or torch.compiler.is_compiling():
             return _whole(plan, anchors, items, *parameters, *fixed)
         found = _InBlocks.apply(plan, anchors, items, *parameters, *fixed)  # type: ignore[no-untyped-call]
     return tuple(found[: len(found) - len(differentiable)] if plan.slopes else found)

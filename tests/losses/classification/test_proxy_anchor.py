@@ -61,3 +61,16 @@ def test_many_classes_give_what_few_operations_give() -> None:
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
     for got, wanted in zip(torch.autograd.grad(value, (x, w)), torch.autograd.grad(expected, (x, w)), strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_pulls_that_are_far_from_zero_stay_exact() -> None:
+    w = torch.eye(2, dtype=torch.float64)
+    x = torch.tensor([[-1.0, 0.0], [-1.0, 0.1], [0.0, 1.0]], dtype=torch.float64).requires_grad_()
+    value = proxy_anchor(x, torch.tensor([0, 0, 1]), w, alpha=2000.0)  # exp(2200) is no number
+    cosines = [-1.0, -1 / math.hypot(1, 0.1)]
+    first = 2000 * (0.1 - cosines[0]) + math.log1p(math.exp(-2000 * (cosines[1] - cosines[0])))
+    pushes = 2000 * (0.1 + 0.0) + 2000 * (0.1 + 0.1 / math.hypot(1, 0.1))
+    assert value.item() == pytest.approx(first / 2 + pushes / 2, rel=1e-6)
+    (gradient,) = torch.autograd.grad(value, x)
+    assert gradient.isfinite().all()
+    assert gradient[1].norm() > 0

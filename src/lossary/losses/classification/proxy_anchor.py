@@ -37,25 +37,22 @@ def proxy_anchor(
     kept = target != ignore_index
     index = target.masked_fill(~kept, 0).long()
     occurs = torch.zeros_like(w[:, 0]).scatter_reduce(0, index, kept.to(w.dtype), "amax")
-    pull_share = (occurs.sum().clamp_min(1).reciprocal()).expand(num_classes)
 
-    def pulls_and_pushes(cosine: Tensor, pairs: Pairs) -> tuple[Tensor]:
-        (share,), (counts,) = pairs.anchor_sides, pairs.item_sides
-        own = of_one_class(pairs)
-        pull = log_sum_exp(-alpha * (cosine - margin), own & counts)
-        push = log_sum_exp(alpha * (cosine + margin), ~own & counts)
-        softplus = torch.nn.functional.softplus
-        return (softplus(pull, threshold=40) * share + softplus(push, threshold=40) / num_classes,)
+    u, v = unit(w), unit(x)
+    # A sample pulls one proxy alone: its cosine stands in a list, and the blocks below hold the pushes.
+    alike = -alpha * ((u[index] * v).sum(1) - margin)
+    largest = torch.zeros_like(occurs).scatter_reduce(0, index, alike.detach().masked_fill(~kept, 0.0), "amax")  # of the 1, too
+    total = (-largest).exp().index_add(0, index, (alike - largest[index]).exp().masked_fill(~kept, 0.0))
+    pull = (total.log() + largest).sum() / occurs.sum().clamp_min(1)
 
-    (loss,) = sum_over_rows(
-        pulls_and_pushes,
-        unit(w),
-        unit(x),
-        labels=torch.arange(num_classes, device=x.device),
-        item_labels=index,
-        anchor_sides=(pull_share,),
-        item_sides=(kept,),
-    )
+    def pushes(s: Tensor, pairs: Pairs) -> tuple[Tensor]:
+        (counts,) = pairs.item_sides
+        push = log_sum_exp(s, ~of_one_class(pairs) & counts) + alpha * margin
+        return (torch.nn.functional.softplus(push, threshold=40) / num_classes,)
+
+    labels = torch.arange(num_classes, device=x.device)
+    (push,) = sum_over_rows(pushes, alpha * u, v, labels=labels, item_labels=index, item_sides=(kept,))
+    loss = pull + push
     return loss * kept.sum() if reduction == "sum" else loss
 
 
