@@ -35,7 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "_neighbours": {"_pairs", "distributed"},
     "_pairs_once": {"_blocks", "_pairs"},
     "_pairs": {"_blocks", "_checks", "_kernels", "_objective", "distributed"},
-    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_one_pass", "_row_loops"},
+    "_row_blocks": {"_blocks", "_objective", "_row_numbers"},
+    "_row_numbers": set(),
+    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_one_pass", "_row_blocks", "_row_loops", "_row_numbers"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective", "_one_pass"},
     "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},

@@ -188,7 +188,7 @@ wants_total = wants_lower = wants_top = wants_mean = wants_variance = wants_squa
 def of_rows(
     cost: str, total: str | None, needs: tuple[str, ...], total_of_logits: bool, with_margin: bool, known: bool, plain_masses: bool
 ) -> Any:
-    """The loop for the text of a formula of the :data:`lossary._rows.NUMBERS`.
+    """The loop for the text of a formula of the :data:`lossary._row_numbers.NUMBERS`.
 
     Args:
         total: the text of what the total sums up, if the formula needs the total.
