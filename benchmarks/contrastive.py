@@ -7,8 +7,8 @@ is three matrix products: scores, and a product of their derivative with either 
 and what is shown is the median over the rounds of the ratios. Memory is the most that the tensors of one forward and backward hold
 at once beside the embeddings; blocks that compiled loops work on are tensors too.
 
-The matrix form is the loss as people write it in plain operations; in one direction it is also what sentence-transformers'
-MultipleNegativesRankingLoss computes from the embeddings, which itself wants a model of that package.
+The matrix form is the loss as people write it in plain operations. What sentence-transformers takes for info_nce and clip,
+``benchmarks/pairs.py`` measures.
 """
 
 import json as json_of
@@ -93,7 +93,7 @@ def entries() -> tuple[list[Entry], dict[str, str]]:
     for name in ("siglip", "clip", "info_nce", "hard_contrastive", "simple_contrastive"):
         made = lossary.create(name)
         found.append(Entry(name, "lossary", made, list(made.parameters()), []))
-    missing = {"sentence-transformers": "its loss wants a model of its own; in one direction it is the matrix form of info_nce"}
+    missing: dict[str, str] = {}
     s = scalars(10.0, -10.0)
     c = scalars(1 / 0.07)
     try:

@@ -118,7 +118,7 @@ def test_a_page_keeps_its_other_sections(tmp_path: Path, benchmarks: Any) -> Non
 
 def test_paired_losses_are_measured_beside_the_same_losses(benchmarks: Any) -> None:
     found, missing, limits = benchmarks("contrastive").measure(400, 16, 1)
-    assert set(missing) <= {"open_clip", "sentence-transformers"}
+    assert set(missing) <= {"open_clip"}
     assert limits[0] > 0
     ours = {entry.loss: entry for entry in found if entry.by == "lossary"}
     assert {entry.loss for entry in found if entry.by == "matrix form"} == set(ours)
@@ -161,3 +161,37 @@ def test_losses_of_pairs_are_measured_against_the_whole_matrix() -> None:
     assert {"lossary", "plain"} <= set(found)
     assert found["lossary"]["seconds"] > 0
     assert found["lossary"]["mib"] >= 0
+    assert set(found) - {"lossary", "plain"} <= {"PML"}
+    for by, numbers in found.items():
+        assert numbers["value_gap"] < 1e-5, by
+
+
+def test_a_package_that_is_not_there_and_a_value_that_differs_are_said(benchmarks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = benchmarks("pairs")
+    monkeypatch.setitem(pairs.MODULES, "ST", "no_such_package.losses")
+    pairs.reason_without.cache_clear()
+    assert set(pairs.candidates("info_nce", 300)) == {"lossary"}
+    found = {300: {"info_nce": {"lossary": {"value_gap": 0.0}, "PML": {"value_gap": 0.25}, "plain": {"value_gap": None}}}}
+    assert pairs.remarks(["info_nce"], found) == [
+        "Not measured: ST (no-such-package): ModuleNotFoundError: No module named 'no_such_package'.",
+        "info_nce at 300: the value of PML differs by 2.5e-01 of ours.",
+    ]
+    pairs.reason_without.cache_clear()
+
+
+def test_losses_of_sentence_transformers_equal_ours(benchmarks: Any) -> None:
+    pairs = benchmarks("pairs")
+    if pairs.reason_without("ST") is not None:
+        pytest.skip("sentence-transformers is not installed")
+    code = """
+import json, pairs
+x, labels = pairs.batch(100)
+found = [(name, peer.load()) for name, peers in pairs.PEERS.items() for peer in peers if peer.by == "ST"]
+print(json.dumps({name: [float(loss(x, labels)), float(pairs.ours(name)(x, labels))] for name, loss in found}))
+"""
+    # In a process of its own, as importing the package takes seconds and warns.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME)
+    found = json.loads(done.stdout)
+    assert set(found) == {"triplet", "batch_hard_triplet", "info_nce", "clip"}
+    for theirs, own in found.values():
+        assert theirs == pytest.approx(own, rel=1e-5)
