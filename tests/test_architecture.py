@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "_kernels": set(),
     "_formulas": {"_kernels"},
     "_label_loops": {"_formulas", "_kernels"},
-    "_one_pass": set(),
+    "_one_pass": {"_blocks"},
     "_row_loops": {"_formulas", "_kernels"},
     "distributed": {"_blocks", "_checks", "errors"},
     "_neighbours": {"_pairs", "distributed"},

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossary._blocks import SMALL
+
 Compute = Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]
 
 
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, compute: Compute, plain: Callable[[Tensor], Tensor]) -> Tensor:
-        value, ctx.gradient = compute(z, ctx.needs_input_grad[0])
+        # one without a gradient is another loop to compile, which only large batches are worth
+        value, ctx.gradient = compute(z, ctx.needs_input_grad[0] or z.numel() <= SMALL)
         ctx.compute, ctx.plain = compute, plain
         ctx.save_for_backward(z)
         return value
