@@ -160,3 +160,15 @@ def test_mistakes_are_named() -> None:
     table = nn.Embedding(4, 2, sparse=True)
     with pytest.raises(InvalidTypeError, match="dot: gradients must be dense, got a sparse one"):
         DistillationOrientedTrainer(table.parameters(), lr=1.0).step(table(torch.tensor([1])).sum())
+
+
+def test_what_is_no_pair_of_losses_is_refused() -> None:
+    weight = torch.tensor([1.0], requires_grad=True)
+    optimizer = DistillationOrientedTrainer([weight], lr=0.1)
+    with pytest.raises(InvalidTypeError, match="dot: task_loss must be a tensor, got function"):
+        optimizer.step(lambda: weight.sum())  # type: ignore[arg-type]
+    with pytest.raises(InvalidTypeError, match="dot: distill_loss must be a tensor, got float"):
+        optimizer.step(weight.sum(), 2.0)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="dot: distill_loss must come with task_loss, got it alone"):
+        optimizer.step(distill_loss=weight.sum())  # whose gradient would count as that of the labels, too
+    assert weight.item() == 1

@@ -85,8 +85,14 @@ class DistillationOrientedTrainer(Optimizer):
 
         Args:
             task_loss: the weighted loss of the labels; left out, its gradients are those that there are.
-            distill_loss: the weighted loss of the teacher; left out, its gradients are those of the last ``step_kd()``.
+            distill_loss: the weighted loss of the teacher, beside that of the labels; left out, its gradients are those of the last
+                ``step_kd()``.
         """
+        for name, loss in (("task_loss", task_loss), ("distill_loss", distill_loss)):
+            if loss is not None and not isinstance(loss, Tensor):
+                raise InvalidTypeError(f"dot: {name} must be a tensor, got {type(loss).__name__}")
+        if distill_loss is not None and task_loss is None:
+            raise InvalidValueError("dot: distill_loss must come with task_loss, got it alone; step_kd() takes its gradients alone")
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         with torch.enable_grad():
             if distill_loss is not None:
