@@ -4,10 +4,11 @@ The limit of a loss on logits is one read of them and one write of their gradien
 to be read too. Forward and backward together are timed in rounds in which everything has its turn, each right after the limit,
 and what is shown is the median over the rounds of the ratio of the two; what is many times slower has one round. Memory is the
 most that the tensors of one forward and backward hold at once beside the logits and the target, as a multiple of the logits.
-On one thread it is the processor's time that is measured. Compiling a loop, a second or two once in a process, is not in it.
+On one thread it is the processor's time that is measured. Compiling a loop, a second or two once on a machine, is not in it.
 
 Small batches are compared with the same loss in plain operations on the whole batch: our own, with the same rule of targets and the
-same checks ("plain"), and the formula alone, as people write it for hard labels of which none is ignored ("bare"). The smooth calibration error of a million predictions with relplot, and with a quadrature.
+same checks ("plain"), and the formula alone, as people write it for hard labels of which none is ignored ("bare"). The smooth
+calibration error of a million predictions is compared with relplot, and with a quadrature.
 """
 
 import json as json_of
