@@ -130,7 +130,7 @@ def test_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, name: str, parameter
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("shape", [(23, 7), (23, 70), (2, 70, 3), (200,)])
+@pytest.mark.parametrize("shape", [(23, 7), (23, 70), (2, 70, 3), (200,), ()])
 def test_shapes_and_targets_of_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], reduction: str) -> None:
     loss = lossary.create("binary_cross_entropy", reduction=reduction)
     logits = draw(shape, 1).float()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from lossary import _blocks, _formulas, _one_pass, _rows
 from lossary._rows import Rows, average_over_rows
@@ -458,3 +459,19 @@ def test_loops_and_their_constants_are_found_by_the_formula(monkeypatch: pytest.
     other = average_over_rows(logits, target, scaled(3.0), **given)
     assert _rows._loop_of.cache_info().misses == before.misses + 1
     torch.testing.assert_close(torch.stack([again, other]), one * torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor:torch.jit.TracerWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_traces_and_forward_derivatives_take_plain_operations() -> None:
+    logits, target, along = draw((4, 5), 7, torch.float32), torch.arange(4), draw((4, 5), 8, torch.float32)
+
+    def cost(z: Tensor) -> Tensor:
+        return average("moments", z, target, {})
+
+    leaf = logits.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(cost(leaf), leaf)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(cost(forward_ad.make_dual(logits, along))).tangent
+    torch.testing.assert_close(tangent, (slope * along).sum())
+    traced = torch.jit.trace(cost, logits)
+    torch.testing.assert_close(traced(along), cost(along))

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BLOCK = 1 << 17  # elements of a block: half a MiB of float32, so that a few of them stay in a second-level cache
 ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cache saves
@@ -13,8 +14,16 @@ LOOPS = True  # whether to compile loops at all
 
 
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
-    """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone."""
-    return logits.numel() <= SMALL or torch.compiler.is_compiling() or any(has_gradient(other) for other in others)
+    """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone, or
+    a gradient is wanted that is not found backwards."""
+    if logits.numel() <= SMALL or torch.compiler.is_compiling() or _traced_or_forward():
+        return True
+    return any(has_gradient(other) for other in others)
+
+
+def _traced_or_forward() -> bool:
+    """Whether PyTorch writes operations down, or takes derivatives along with them."""
+    return torch._C._get_tracing_state() is not None or forward_ad._current_level >= 0
 
 
 def has_gradient(x: Tensor | None) -> bool:
@@ -32,7 +41,7 @@ def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
         return False
     if not logits.is_cpu or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or _traced_or_forward():
         return False
     return all(x is None or (x.is_cpu and not x.requires_grad) for x in others)
 

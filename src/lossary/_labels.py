@@ -222,16 +222,17 @@ def _in_one_pass(
     loop = _formulas.ask(_loop_of, size, _formulas.Known(rule.curves), 1 if of_label is None else 2)
     if loop is None or not logits.is_contiguous():
         return None
-    columns = size // shape[0]
+    n = shape[0] if shape else 1
+    columns = size // n
     indices = target.ndim < logits.ndim
     apart = reduction == "none" and not rule.per_element  # the rows are to be told apart
     # Rows that are too short to be worth a loop each are one long row, if there are many, or if nothing is lost.
     beside = weight is not None or pos_weight is not None or of_label is not None
     flat = columns < NARROW and not indices and (size > _blocks.SMALL or not (apart or beside))
-    rows = (1, size) if flat else (shape[0], columns)
+    rows = (1, size) if flat else (n, columns)
     y = target.float() if target.dtype in (torch.float16, torch.bfloat16) else target
     labels = np.ascontiguousarray(y.numpy()) if indices else y.numpy().reshape(rows)
-    if indices and loop.counted(labels, columns + 1, -1, None) != shape[0]:
+    if indices and loop.counted(labels, columns + 1, -1, None) != n:
         return None  # a label that does not exist, which the plain operations say
     factors: list[Any] = [None, None]
     if weight is not None or pos_weight is not None:
