@@ -205,7 +205,8 @@ class Case:
 
 
 WRAPPED: dict[str, Callable[..., nn.Module]] = {
-    **dict.fromkeys(("icnn", "give_oiic", "give_oid", "sup_con", "batch_hard_triplet"), Labelled),
+    **dict.fromkeys(("icnn", "give_oiic", "give_oid", "sup_con", "batch_hard_triplet", "semi_hard_triplet"), Labelled),
+    **dict.fromkeys(("margin", "lifted_structure", "generalized_lifted_structure"), Labelled),
     **dict.fromkeys(("give", "give_oitc"), Described),
     **dict.fromkeys(("isogclr", "dbpm"), Remembering),
     **dict.fromkeys(("cross_cosine_similarity", "cross_sigmoid_similarity"), BothWays),
@@ -225,6 +226,10 @@ SETS: list[tuple[str, dict[str, Any]]] = [  # losses of which every process has 
     ("icnn", {"neighbors": 2, "retrieved": 5}),
     ("sup_con", {}),
     ("batch_hard_triplet", {}),
+    ("semi_hard_triplet", {}),
+    ("margin", {"learn_beta": True}),
+    ("lifted_structure", {}),
+    ("generalized_lifted_structure", {}),
     ("give", {}),
     ("amcl", {"embedding_dim": 3, "num_heads": 2, "top_k": 3}),
     ("groco", {"num_negatives": 4, "stop_gradient": False}),

@@ -61,12 +61,16 @@ from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
 from lossary.losses.metric.batch_hard_triplet import batch_hard_triplet as batch_hard_triplet
 from lossary.losses.metric.circle import circle as circle
 from lossary.losses.metric.contrastive_pairs import contrastive as contrastive
+from lossary.losses.metric.generalized_lifted_structure import generalized_lifted_structure as generalized_lifted_structure
 from lossary.losses.metric.icnn import icnn as icnn
+from lossary.losses.metric.lifted_structure import lifted_structure as lifted_structure
+from lossary.losses.metric.margin import margin as margin
 from lossary.losses.metric.metrix import metrix as metrix
 from lossary.losses.metric.metrix import mix_inputs as mix_inputs
 from lossary.losses.metric.multi_similarity import multi_similarity as multi_similarity
 from lossary.losses.metric.nt_xent import nt_xent as nt_xent
 from lossary.losses.metric.proto_triplet import proto_triplet as proto_triplet
+from lossary.losses.metric.semi_hard_triplet import semi_hard_triplet as semi_hard_triplet
 from lossary.losses.metric.sup_con import sup_con as sup_con
 from lossary.losses.metric.threshold_consistent_margin import threshold_consistent_margin as threshold_consistent_margin
 from lossary.losses.metric.triplet import triplet as triplet

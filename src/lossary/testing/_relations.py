@@ -129,6 +129,7 @@ def _reduced(subject: Subject, setting: dict[str, Any], kind: str, space: tuple[
     divisor = subject.inputs.divisor(batch, setting.get("weight", subject.given.get("weight")))
     if divisor is None:  # the number of items that count, which is the objective's own affair
         most = max((value.numel() for value in batch.tensors.values() if value.ndim <= 2), default=len(batch.output))
+        most = most if subject.decomposable else max(most, len(batch.output) ** 3)  # pairs or triplets of the batch
         ratio = float(each.detach().sum() / mean.detach()) if bool(mean) else 1.0
         divisor = torch.tensor(float(min(max(round(ratio), 1), most)), dtype=torch.float64)
     agree(f"mean ({said})", mean, each.sum() / divisor)

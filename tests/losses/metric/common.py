@@ -37,9 +37,13 @@ def negatives(labels: list[int], i: int) -> list[int]:
 
 
 def hold_against_loops(
-    monkeypatch: pytest.MonkeyPatch, loss: Callable[[Tensor, Tensor], Tensor], loop: Loop, gradient: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    loop: Loop,
+    gradient: bool = True,
+    single: float = 2e-5,
 ) -> None:
-    """On the whole matrix, in blocks of plain operations (float64) and in the compiled loop (float32)."""
+    """On the whole matrix, in blocks of plain operations (float64) and in the compiled loop if there is one (float32)."""
     x, labels = batch()
     leaf = x.double().requires_grad_()
     expected = loop(cosines_of(leaf), labels.tolist())
@@ -53,7 +57,7 @@ def hold_against_loops(
         monkeypatch.setattr(_pairs, "SMALL", small)
         leaf = x.to(dtype).requires_grad_()
         found = loss(leaf, labels)
-        off = 2e-5 if dtype == torch.float32 else 1e-9
+        off = single if dtype == torch.float32 else 1e-9
         torch.testing.assert_close(found.double(), expected, rtol=off, atol=off)
         if gradient:
             (slope,) = torch.autograd.grad((weight.to(dtype) * found).sum(), leaf)

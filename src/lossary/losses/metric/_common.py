@@ -1,5 +1,6 @@
 """What losses of labelled embeddings share: their checks, their link, and means over the anchors of all processes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,10 +39,17 @@ def cosines(owner: str, row: Row, kernel: Kernel | None, embedding: Tensor, labe
 
 
 def average_over_anchors(
-    owner: str, row: Row, kernel: Kernel, embedding: Tensor, labels: Tensor, group: Group, reduction: str
+    owner: str,
+    row: Row,
+    kernel: Kernel | None,
+    embedding: Tensor,
+    labels: Tensor,
+    group: Group,
+    reduction: str,
+    parameters: Sequence[Tensor] = (),
 ) -> Tensor:
     """The sum of the anchors' first numbers over the sum of their second ones, as the reduction says."""
-    given = cosines(owner, row, kernel, embedding, labels, group)
+    given = {**cosines(owner, row, kernel, embedding, labels, group), "parameters": parameters}
     if reduction == "none":
         return over_rows(**given)[0]
     value, count = sum_over_rows(**given)
