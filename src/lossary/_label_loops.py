@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from lossary._formulas import compiled
-from lossary._kernels import THREADED, f32, on_disk, on_threads, select
+from lossary._kernels import THREADED, f32, on_disk, on_threads, select, widest
 
 CHUNK = 1024  # elements whose cost is summed in float32
 
@@ -44,6 +44,7 @@ def _run(
 ) -> Any:  # fmt: skip
     """Of (R, M), and y of that shape or the one label of each row (R,), without smoothing: the ``value`` and the number
     ``kept`` of each row (R,) always; the cost of ``each`` and the ``slope`` times ``scale`` where there is an array for it."""
+    widest()
     columns = z.shape[1]
     ignored, smoothing, scale = f32(ignored), f32(smoothing), f32(scale)
     summed, kept_in_all = 0.0, 0.0

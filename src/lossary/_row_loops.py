@@ -24,6 +24,7 @@ from lossary._kernels import (
     on_disk,
     on_threads,
     select,
+    widest,
 )
 
 SORTED = 1 << 16  # logits that are sorted at a time
@@ -77,6 +78,7 @@ def _first_place(z: Any, of: Any) -> Any:
 @loop
 def _exponentials(z: Any, largest: Any, scale: Any, out: Any) -> Any:
     """exp((z - largest) scale), and their sum."""
+    widest()
     total = f32(0.0)
     for j in range(z.shape[0]):
         e = exp((z[j] - largest) * scale)
@@ -246,6 +248,7 @@ def _run(
 ) -> Any:  # fmt: skip
     """What all rows cost together, from (N, C) and the class ``at`` of each, where the ignored one costs nothing, or its
     probabilities ``q``; ``order`` is :func:`sorted_keys` where the formula needs the next lower number of every class."""
+    widest()
     classes = z.shape[1]
     smoothing, temperature, margin, scale = f32(smoothing), f32(temperature), f32(margin), f32(scale)
     summed = 0.0
