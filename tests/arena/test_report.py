@@ -70,6 +70,18 @@ def test_values_have_predicted_against_true(values: Comparison, tmp_path: Path) 
     assert len(trace["x"]) == len(trace["y"]) == values.units[0].truth.size
 
 
+def test_what_one_learning_rate_and_two_seeds_cannot_tell(classes: Comparison, tmp_path: Path) -> None:
+    dash, section = "a dash, because two seeds are too few to tell it", "Sensitivity to the learning rate"
+    whole = classes.report(tmp_path / "report.html").read_text()
+    assert dash not in whole
+    assert section in whole
+    few = lossary.compare(classes.data, objectives=["focal"], **{**QUICK, "seeds": 2, "learning_rates": [1e-2]})
+    page = few.report(tmp_path / "report.html").read_text()
+    assert dash in page
+    assert section not in page
+    assert set(pictures(page)) == {"differences", "curves", "reliability", "confusion-0", "confusion-1"}
+
+
 def test_names_from_the_data_are_only_names(classes: Comparison, values: Comparison, tmp_path: Path) -> None:
     for result in (classes, values):
         page = result.report(tmp_path / "report.html").read_text()

@@ -89,7 +89,7 @@ def _figures(
     found: dict[str, figures.Figure | None] = {
         "differences": figures.differences(protocol, answer),
         "curves": figures.curves(protocol, units),
-        "rates": figures.rates(protocol, units),
+        "rates": figures.rates(protocol, units) if len(protocol.learning_rates) > 1 else None,
         "reliability": figures.reliability(protocol, units, shown),
     }
     if protocol.task.kind in ("binary", "multiclass"):
