@@ -267,9 +267,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"objectives": ["byol"]},
         "byol: a retrieval task takes objectives of the family metric or classification, this one is contrastive",
     ),
-    (
-        {"objectives": ["directions"], "batch_size": 7},
-        "batch_size must be at least 8, so that a batch holds two classes of 4, got 7",
+    *(
+        (
+            {"objectives": ["directions"], "batch_size": size},
+            "batch_size must be from 8 to the 48 training rows, as a batch of a retrieval holds two classes of 4 or more, got"
+            f" {size}",
+        )
+        for size in (0, 7, 49)
     ),
     (
         {"objectives": ["contrastive(group='world')"]},

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lossary.cli import main
+
 QUICK = ["--seeds", "2", "--epochs", "3", "--learning-rate", "0.001", "--hidden", "8"]
 
 
@@ -95,6 +97,22 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "Traceback" not in rest
     again = lossary("compare", "digits", *command[5:], "-o", "focal", cwd=tmp_path)
     assert "cross_entropy (1 of 2): taken from earlier work" in again.stderr
+
+
+def test_ctrl_c_while_libraries_are_read_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("lossary.arena.tracking.check_tracker", "lossary.arena.load"):
+        monkeypatch.setattr(place, interrupted)
+        monkeypatch.setattr(sys, "argv", ["lossary", "compare", "wine", "--track", "tensorboard"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 130
+        assert (
+            capsys.readouterr().err == "lossary: stopped; finished objectives are kept, and the same command goes on from there\n"
+        )
+        monkeypatch.undo()
 
 
 def take_interrupts() -> None:

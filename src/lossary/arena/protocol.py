@@ -241,17 +241,18 @@ def _batches(data: Data, validation_share: float, test_share: float, asked: int 
     train = units - round(validation_share * units) - round(test_share * units)
     what = "training lists" if data.task.kind == "ranking" else "training rows"
     # About sixteen steps an epoch, as far as batches of 8 to 128 allow; losses on pairs want enough of them.
-    least = 32 if data.task.kind == "retrieval" else 8
+    usual_least = 32 if data.task.kind == "retrieval" else 8
     size = next((size for size in (128, 64, 32, 16) if train >= 16 * size), 8) if asked is None else asked
-    size = min(max(size, least), train) if asked is None else size
-    if not 1 <= size <= train:
-        raise InvalidValueError(f"batch_size must be from 1 to the {train} {what}, got {size}")
-    if data.task.kind != "retrieval":
+    size = min(max(size, usual_least), train) if asked is None else size
+    each, least, why = 0, 1, ""
+    if data.task.kind == "retrieval":
+        counts = np.bincount(data.target)
+        each = int(np.clip(np.median(counts[counts > 1]), 2, MOST_ALIKE))
+        least, why = 2 * each, f", as a batch of a retrieval holds two classes of {each} or more"
+    if not least <= size <= train:
+        raise InvalidValueError(f"batch_size must be from {least} to the {train} {what}{why}, got {size}")
+    if not each:
         return size, 0
-    counts = np.bincount(data.target)
     classes = data.task.num_classes - round(validation_share * data.task.num_classes) - round(test_share * data.task.num_classes)
-    usual = int(np.clip(np.median(counts[counts > 1]), 2, MOST_ALIKE))
-    each = max(usual, size // classes)
-    if size < 2 * each:
-        raise InvalidValueError(f"batch_size must be at least {2 * each}, so that a batch holds two classes of {each}, got {size}")
+    each = max(each, size // classes)
     return size // each * each, each

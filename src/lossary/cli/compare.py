@@ -66,23 +66,23 @@ def compare(
 
     Finished work is kept in the folder --out; the same command again, or after Ctrl-C, goes on from there.
     """
-    from rich.console import Console
+    with _said_when_stopped():
+        from rich.console import Console
 
-    from lossary import arena
-    from lossary.arena.export import check_suffix
-    from lossary.arena.report import write_across
-    from lossary.arena.tracking import check_tracker
-    from lossary.arena.tracking import track as write_to
+        from lossary import arena
+        from lossary.arena.export import check_suffix
+        from lossary.arena.report import write_across
+        from lossary.arena.tracking import check_tracker
+        from lossary.arena.tracking import track as write_to
 
-    for tracker in track or ():
-        check_tracker(tracker)
-    for suffix in export or ():
-        check_suffix(f".{suffix.lstrip('.')}")
-    _check_names(data)
-    results = []
-    for source in data:
-        found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
-        try:
+        for tracker in track or ():
+            check_tracker(tracker)
+        for suffix in export or ():
+            check_suffix(f".{suffix.lstrip('.')}")
+        _check_names(data)
+        results = []
+        for source in data:
+            found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
             with _progress(Console(stderr=True), found.name) as tell:
                 result = arena.compare(
                     found,
@@ -102,26 +102,33 @@ def compare(
                     store=out / "arena.sqlite",
                     tell=tell,
                 )
-        except KeyboardInterrupt:
-            typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
-            raise typer.Exit(130) from None
-        path = result.report(out / f"{found.name}.html")
-        for suffix in export or ():
-            result.export(out / f"{found.name}.{suffix.lstrip('.')}")
-        for tracker in track or ():
-            write_to(tracker, result.protocol, result.units, result.answer, out)
-        results.append((result, path))
-        if not json_:
-            _show(Console(), result, path)
-    across = arena.rank_across([result for result, _ in results]) if len(results) > 1 else None
-    if across is not None:
-        summary = write_across(across, [result for result, _ in results], out / "across.html")
-        if not json_:
-            _show_across(Console(), across, summary)
-    if json_:
-        shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
-        whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
-        typer.echo(json.dumps(whole, indent=2))
+            path = result.report(out / f"{found.name}.html")
+            for suffix in export or ():
+                result.export(out / f"{found.name}.{suffix.lstrip('.')}")
+            for tracker in track or ():
+                write_to(tracker, result.protocol, result.units, result.answer, out)
+            results.append((result, path))
+            if not json_:
+                _show(Console(), result, path)
+        across = arena.rank_across([result for result, _ in results]) if len(results) > 1 else None
+        if across is not None:
+            summary = write_across(across, [result for result, _ in results], out / "across.html")
+            if not json_:
+                _show_across(Console(), across, summary)
+        if json_:
+            shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
+            whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
+            typer.echo(json.dumps(whole, indent=2))
+
+
+@contextmanager
+def _said_when_stopped() -> Iterator[None]:
+    """Ctrl-C at any time, also while libraries and data are read, ends with a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
 
 
 def _check_names(data: list[str]) -> None:
