@@ -206,7 +206,7 @@ class Case:
 
 WRAPPED: dict[str, Callable[..., nn.Module]] = {
     **dict.fromkeys(("icnn", "give_oiic", "give_oid", "sup_con", "batch_hard_triplet", "semi_hard_triplet"), Labelled),
-    **dict.fromkeys(("margin", "lifted_structure", "generalized_lifted_structure"), Labelled),
+    **dict.fromkeys(("angular", "margin", "lifted_structure", "generalized_lifted_structure"), Labelled),
     **dict.fromkeys(("give", "give_oitc"), Described),
     **dict.fromkeys(("isogclr", "dbpm"), Remembering),
     **dict.fromkeys(("cross_cosine_similarity", "cross_sigmoid_similarity"), BothWays),
@@ -227,6 +227,7 @@ SETS: list[tuple[str, dict[str, Any]]] = [  # losses of which every process has 
     ("sup_con", {}),
     ("batch_hard_triplet", {}),
     ("semi_hard_triplet", {}),
+    ("angular", {}),
     ("margin", {"learn_beta": True}),
     ("lifted_structure", {}),
     ("generalized_lifted_structure", {}),

@@ -58,6 +58,7 @@ from lossary.losses.distillation.knowledge_distillation import knowledge_distill
 from lossary.losses.distillation.nd import nd as nd
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax as decoupled_softmax
 from lossary.losses.label_ranking.soft_topk import soft_topk as soft_topk
+from lossary.losses.metric.angular import angular as angular
 from lossary.losses.metric.batch_hard_triplet import batch_hard_triplet as batch_hard_triplet
 from lossary.losses.metric.circle import circle as circle
 from lossary.losses.metric.contrastive_pairs import contrastive as contrastive

@@ -1,5 +1,6 @@
 """Metric learning: embeddings of one class near each other, those of different classes apart."""
 
+from lossary.losses.metric.angular import AngularLoss
 from lossary.losses.metric.batch_hard_triplet import BatchHardTripletLoss
 from lossary.losses.metric.circle import CircleLoss
 from lossary.losses.metric.contrastive_pairs import ContrastiveLoss
