@@ -56,6 +56,47 @@ def test_several_data_sets_and_exports(tmp_path: Path) -> None:
     assert result["across"]["data"] == ["wine", "iris"]
 
 
+def test_a_report_of_other_data_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other data of the same name are refused before training; the same file goes on, also when its rows have changed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lossary", "compare", *arguments, "-o", "focal", *QUICK])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0), capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{i % 2} 1:{i % 7} 2:{(i * i) % 5}" for i in range(60)]
+    Path("a.letor").write_text("\n".join(rows))
+    Path("a.svm").write_text("\n".join([*rows, "1 1:3 2:4"]))
+    assert run("a.letor")[0] == 0
+    report = Path("lossary-results/a.html")
+    before = report.read_bytes()
+    one, other = Path("a.letor").resolve(), Path("a.svm").resolve()
+    sentence = f"{report} is the report of {one}, and that of {other} would take its place; name another folder with --out"
+    assert run("a.svm") == (2, f"lossary: {sentence}\n")
+    assert report.read_bytes() == before
+    assert run("a.svm", "--out", "other")[0] == 0
+    assert "focal (2 of 2): taken from earlier work" in run("a.letor")[1]
+    Path("a.letor").write_text("\n".join(rows[:-2]))
+    assert run("a.letor")[0] == 0
+    Path("a.letor").rename("a.svm")
+    assert "focal (2 of 2): taken from earlier work" in run("a.svm")[1]
+
+
+def test_an_export_does_not_replace_the_data(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("x,y\n" + "\n".join(f"{i % 7},{i % 7 * 1.5}" for i in range(40)))
+    before = mine.read_text()
+    done = lossary("compare", "mine.csv", "-t", "y", "-o", "huber", *QUICK, "--out", ".", "--export", "csv", cwd=tmp_path)
+    assert (done.returncode, mine.read_text()) == (2, before)
+    assert done.stderr == "lossary: --export csv would write over mine.csv; name another folder with --out\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -169,6 +169,10 @@ def test_what_is_no_pair_of_losses_is_refused() -> None:
         optimizer.step(lambda: weight.sum())  # type: ignore[arg-type]
     with pytest.raises(InvalidTypeError, match="dot: distill_loss must be a tensor, got float"):
         optimizer.step(weight.sum(), 2.0)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match=r"dot: task_loss must be one number, got shape \(2,\)"):
+        optimizer.step(weight * torch.ones(2))
+    with pytest.raises(InvalidValueError, match="dot: distill_loss must depend on the parameters, got a constant"):
+        optimizer.step(weight.sum(), torch.tensor(2.0))
     with pytest.raises(InvalidValueError, match="dot: distill_loss must come with task_loss, got it alone"):
         optimizer.step(distill_loss=weight.sum())  # whose gradient would count as that of the labels, too
     assert weight.item() == 1

@@ -2,14 +2,17 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from lossary.errors import InvalidTypeError, InvalidValueError
-from lossary.optim import NormalizedSGD, RescaledSignSGD, SignSGD
+from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError
+from lossary.optim import DistillationOrientedTrainer, NormalizedSGD, RescaledSignSGD, SignSGD
 from lossary.optim._common import TransformedGradient, _scaled, absolute_sum, euclidean_norm
 
 Made = Callable[..., TransformedGradient]
@@ -198,6 +201,32 @@ def test_mistakes_are_named(optimizer: Made) -> None:
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(InvalidTypeError, match=f"{name}: gradients must be dense, got a sparse one"):
         optimizer(table.parameters(), lr=1.0).step()
+
+
+@pytest.mark.parametrize("optimizer", [*ALL, DistillationOrientedTrainer])
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ([], "must hold at least one tensor, or group of them, got none"),
+        (iter(()), "must hold at least one tensor, or group of them, got none"),
+        (torch.zeros(1), "must be several tensors, or groups of them, got Tensor"),
+        (None, "must be several tensors, or groups of them, got NoneType"),
+        (["weight"], "optimizer can only optimize Tensors, but one of the params is str"),
+        ([2 * torch.ones(1, requires_grad=True)], "can't optimize a non-leaf Tensor"),
+        ([{"lr": 1.0}], "a group must be a dict with its tensors under 'params', got {'lr': 1.0}"),
+    ],
+    ids=["none", "exhausted", "tensor", "nothing", "text", "no leaf", "no params"],
+)
+def test_what_cannot_be_optimized_is_refused_by_name(optimizer: type[Optimizer], params: Any, sentence: str) -> None:
+    name = getattr(optimizer, "name", "dot")
+    with pytest.raises(LossaryError, match=f"^{name}: .*{re.escape(sentence)}$"):
+        optimizer(params, lr=0.1)  # type: ignore[call-arg]
+
+
+@each
+def test_a_loss_is_no_closure(optimizer: Made) -> None:
+    with pytest.raises(InvalidTypeError, match="closure must be a function that returns the loss, got Tensor"):
+        optimizer([torch.zeros(1, requires_grad=True)], lr=0.1).step(torch.zeros(()))  # type: ignore[call-overload]
 
 
 def test_sign_descent_leaves_rows_that_did_not_occur() -> None:

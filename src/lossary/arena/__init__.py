@@ -183,7 +183,7 @@ def compare(
     )
     with tempfile.TemporaryDirectory() as scratch:
         kept = Store(Path(scratch) / "arena.sqlite" if store is None else Path(store))
-        _write_plan(kept.path.parent, protocol)
+        _write_plan(kept.path.parent, protocol, found.source)
         try:
             units = run_protocol(found, protocol, kept, tell, engine=engine, workers=workers)
         finally:
@@ -191,8 +191,22 @@ def compare(
     return Comparison(found, protocol, tuple(units), analyse(protocol, units))
 
 
-def _write_plan(folder: Path, protocol: Protocol) -> None:
+def _plan_path(folder: Path, name: str) -> Path:
+    safe = re.sub(r"[^\w.-]+", "_", name)
+    return folder / f"{safe}.protocol.json"
+
+
+def _write_plan(folder: Path, protocol: Protocol, source: str) -> None:
     """The protocol with its hash, on disk before anything is trained."""
-    safe = re.sub(r"[^\w.-]+", "_", protocol.data_name)
-    plan = {"digest": protocol.digest, **protocol.to_dict()}
-    (folder / f"{safe}.protocol.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    plan = {"digest": protocol.digest, "source": source, **protocol.to_dict()}
+    _plan_path(folder, protocol.data_name).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def other_source(folder: str | Path, data: Data) -> str:
+    """Where the data came from that were compared in this folder under the same name, if they are others; edited data are not."""
+    try:
+        plan = json.loads(_plan_path(Path(folder), data.name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    source = str(plan.get("source", ""))
+    return source if data.source != source and data.fingerprint != plan.get("data_fingerprint") else ""

@@ -56,6 +56,7 @@ class Data:
     images: Array | None = None  # (rows, channels, height, width) float32; then there are no numbers and no words
     groups: Array | None = None  # (rows,) int64: rows of one group stay in one part; of a ranking the list of each row
     group_name: str = ""
+    source: str = ""  # where it was read from, if it was
 
     @property
     def rows(self) -> int:
@@ -130,6 +131,20 @@ def load(
         features, labels, notes = read_dataset(name, source, image_size, max_rows, max_bytes)
         names = getattr(source, "classes", None)
         return _from_read(name, features, labels, task, notes, names if isinstance(names, (list, tuple)) else None)
+    found = _load_named(source, target, task, group, query, max_rows, image_size, max_bytes)
+    return replace(found, source=str(source) if str(source) in BUILT_IN else str(Path(source).resolve()))
+
+
+def _load_named(
+    source: str | Path,
+    target: str | Sequence[str] | None,
+    task: str | None,
+    group: str | None,
+    query: str | None,
+    max_rows: int,
+    image_size: int,
+    max_bytes: int,
+) -> Data:
     name, path = str(source), Path(source)
     if name in BUILT_IN:
         _refuse(name, target, group, query, task)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ from lossary.errors import InvalidValueError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossary.arena import Across, Comparison
+    from lossary.arena import Across, Comparison, Data
     from lossary.arena.engine import Event
 
 
@@ -83,6 +83,7 @@ def compare(
         results = []
         for source in data:
             found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
+            _check_place(found, out, export or ())
             with _progress(Console(stderr=True), found.name) as tell:
                 result = arena.compare(
                     found,
@@ -140,6 +141,22 @@ def _check_names(data: list[str]) -> None:
             raise InvalidValueError(
                 f"data sets must differ in name, as their reports do, got {data[names.index(name)]} and {data[place]}"
             )
+
+
+def _check_place(found: "Data", out: Path, suffixes: Sequence[str]) -> None:
+    """Refuse, before any training, to write over the report of other data, or over the data themselves."""
+    from lossary.arena import other_source
+
+    report = out / f"{found.name}.html"
+    other = other_source(out, found) if report.exists() else ""
+    if other:
+        raise InvalidValueError(
+            f"{report} is the report of {other}, and that of {found.source} would take its place; name another folder with --out"
+        )
+    for suffix in suffixes:
+        path = out / f"{found.name}.{suffix.lstrip('.')}"
+        if str(path.resolve()) == found.source:
+            raise InvalidValueError(f"--export {suffix} would write over {path}; name another folder with --out")
 
 
 @contextmanager

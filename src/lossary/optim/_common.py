@@ -1,7 +1,8 @@
 """What optimizers share that step along a transformed gradient."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, ClassVar, overload
 
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from lossary._domains import check_values, domains
-from lossary.errors import InvalidTypeError
+from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError
 
 
 class TransformedGradient(Optimizer, ABC):
@@ -24,18 +25,16 @@ class TransformedGradient(Optimizer, ABC):
     name: ClassVar[str]
 
     def __init__(self, params: ParamsT, lr: float, momentum: float, weight_decay: float):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(listed(self.name, params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @abstractmethod
     def directions(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
         """Tensors d, given the gradients of the parameters of all groups, and a number that all of them are to be multiplied by."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        check_values(self.name, domains(type(self).__init__), {**self.defaults, **param_group})
-        super().add_param_group(param_group)
-        for parameter in self.param_groups[-1]["params"]:
-            if parameter.is_complex():
-                raise InvalidTypeError(f"{self.name}: params must be real, got {parameter.dtype}")
+        with checked_group(self.name, param_group):
+            check_values(self.name, domains(type(self).__init__), {**self.defaults, **param_group})
+            super().add_param_group(param_group)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -44,6 +43,8 @@ class TransformedGradient(Optimizer, ABC):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
+        if closure is not None and not callable(closure):
+            raise InvalidTypeError(f"{self.name}: closure must be a function that returns the loss, got {type(closure).__name__}")
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -80,6 +81,34 @@ class TransformedGradient(Optimizer, ABC):
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+
+
+def listed(name: str, params: ParamsT) -> list[Any]:
+    """The parameters, or their groups, of which there has to be one."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise InvalidTypeError(f"{name}: params must be several tensors, or groups of them, got {type(params).__name__}")
+    found = list(params)
+    if not found:
+        raise InvalidValueError(f"{name}: params must hold at least one tensor, or group of them, got none")
+    return found
+
+
+@contextmanager
+def checked_group(name: str, group: dict[str, Any]) -> Iterator[None]:
+    """Around PyTorch's own taking of a group: what it refuses is refused in the name of the optimizer."""
+    if not isinstance(group, dict) or "params" not in group:
+        raise InvalidTypeError(f"{name}: a group must be a dict with its tensors under 'params', got {group!r}")
+    try:
+        yield
+    except LossaryError:
+        raise
+    except TypeError as error:
+        raise InvalidTypeError(f"{name}: params cannot be used: {error}") from error
+    except ValueError as error:
+        raise InvalidValueError(f"{name}: params cannot be used: {error}") from error
+    for parameter in group["params"]:  # by now a list of tensors
+        if parameter.is_complex():
+            raise InvalidTypeError(f"{name}: params must be real, got {parameter.dtype}")
 
 
 def euclidean_norm(gradients: list[Tensor]) -> Tensor:

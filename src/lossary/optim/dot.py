@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 from lossary._domains import Fraction, NonNegative, check_values, domains
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.optim._common import checked_group, listed
 
 
 @unit(kind="optimizer", name="dot")
@@ -58,20 +59,18 @@ class DistillationOrientedTrainer(Optimizer):
         delta: NonNegative = 0.075,
         weight_decay: NonNegative = 0.0,
     ):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "delta": delta, "weight_decay": weight_decay})
+        super().__init__(listed("dot", params), {"lr": lr, "momentum": momentum, "delta": delta, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        options = {**self.defaults, **param_group}
-        check_values("dot", domains(type(self).__init__), options)
-        momentum, delta = options["momentum"], options["delta"]
-        if delta > momentum or momentum + delta >= 1:
-            raise InvalidValueError(
-                f"dot: delta must be at most momentum and less than 1 - momentum, got {delta} with a momentum of {momentum}"
-            )
-        super().add_param_group(param_group)
-        for parameter in self.param_groups[-1]["params"]:
-            if parameter.is_complex():
-                raise InvalidTypeError(f"dot: params must be real, got {parameter.dtype}")
+        with checked_group("dot", param_group):
+            options = {**self.defaults, **param_group}
+            check_values("dot", domains(type(self).__init__), options)
+            momentum, delta = options["momentum"], options["delta"]
+            if delta > momentum or momentum + delta >= 1:
+                raise InvalidValueError(
+                    f"dot: delta must be at most momentum and less than 1 - momentum, got {delta} with a momentum of {momentum}"
+                )
+            super().add_param_group(param_group)
 
     @torch.no_grad()
     def step_kd(self) -> None:
@@ -91,6 +90,10 @@ class DistillationOrientedTrainer(Optimizer):
         for name, loss in (("task_loss", task_loss), ("distill_loss", distill_loss)):
             if loss is not None and not isinstance(loss, Tensor):
                 raise InvalidTypeError(f"dot: {name} must be a tensor, got {type(loss).__name__}")
+            if loss is not None and loss.numel() != 1:
+                raise InvalidValueError(f"dot: {name} must be one number, got shape {tuple(loss.shape)}")
+            if loss is not None and not loss.requires_grad:
+                raise InvalidValueError(f"dot: {name} must depend on the parameters, got a constant")
         if distill_loss is not None and task_loss is None:
             raise InvalidValueError("dot: distill_loss must come with task_loss, got it alone; step_kd() takes its gradients alone")
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
