@@ -192,6 +192,6 @@ print(json.dumps({name: [float(loss(x, labels)), float(pairs.ours(name)(x, label
     # In a process of its own, as importing the package takes seconds and warns.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME)
     found = json.loads(done.stdout)
-    assert set(found) == {"triplet", "batch_hard_triplet", "info_nce", "clip"}
+    assert set(found) == {"triplet", "batch_hard_triplet", "semi_hard_triplet", "info_nce", "clip"}
     for theirs, own in found.values():
         assert theirs == pytest.approx(own, rel=1e-5)

@@ -388,3 +388,77 @@ def triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, ma
                     k += 1
             by_similarities(counts, row)
             row[:] = counts
+
+
+SEARCHED = 128  # positives that each search all negatives, by vector instructions; for more of them negatives are sorted
+TURNED = i32(-2147483648)
+
+
+@part_of_loop
+def nearest_beyond(d: Any, least: Any) -> Any:
+    """How many numbers there are from ``least`` to the smallest distance above it, turned round; not negative if none is above.
+
+    The bits of numbers that are not negative are in their order. What is not above gives a negative difference, which comes behind
+    all others once it is turned round: a second condition would keep the compiler from vector instructions.
+    """
+    found, after = i32(2147483647), i32(as_int(least) + i32(1))
+    for j in range(d.shape[0]):
+        key = i32(i32(as_int(d[j]) - after) ^ TURNED)
+        found = key if key < found else found
+    return found
+
+
+@part_of_loop
+def place_of(value: Any, row: Any, a: Any, b: Any) -> Any:
+    """The first negative at this distance."""
+    for j in range(a):
+        if row[j] == value:
+            return j
+    for j in range(b, row.shape[0]):
+        if row[j] == value:
+            return j
+    return -1
+
+
+@loop
+def semi_hard_triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, margin: Any) -> None:
+    slopes = np.empty(s.shape[1], np.float32)
+    for i in range(s.shape[0]):
+        row, a, b, me = s[i], first[i], last[i], own[i]
+        others, negatives = b - a - (me >= 0), row.shape[0] - (b - a)
+        if others == 0 or negatives == 0:
+            out[i, 0], out[i, 1] = f32(0.0), f32(0.0)
+            if upstream.shape[0]:
+                row[:] = f32(0.0)
+            continue
+        to_distances(row)
+        farthest = max(largest(row[:a]), largest(row[b:]))
+        order, ascending = np.empty(0, np.int64), np.empty(0, np.float32)
+        if others > SEARCHED:
+            unsorted = np.concatenate((row[:a], row[b:]))
+            order = np.argsort(unsorted)
+            ascending = unsorted[order]
+        u = upstream[i, 0] if upstream.shape[0] else f32(0.0)
+        value = f32(0.0)
+        slopes[:] = f32(0.0)
+        for p in range(a, b):
+            if p == me:
+                continue
+            if others > SEARCHED:
+                k = min(np.searchsorted(ascending, row[p], side="right"), negatives - 1)
+                cost = row[p] - ascending[k] + f32(margin)
+                n = order[k] + (b - a if order[k] >= a else 0)
+            else:
+                key = min(nearest_beyond(row[:a], row[p]), nearest_beyond(row[b:], row[p]))
+                beyond = as_float(i32(i32(key ^ TURNED) + i32(as_int(row[p]) + i32(1))))
+                distance = beyond if key < i32(0) else farthest
+                cost = row[p] - distance + f32(margin)
+                n = place_of(distance, row, a, b) if cost > f32(0.0) and upstream.shape[0] else 0
+            if cost > f32(0.0):
+                value += cost
+                slopes[p] += u
+                slopes[n] -= u
+        out[i, 0], out[i, 1] = value, f32(others)
+        if upstream.shape[0]:
+            by_similarities(slopes, row)
+            row[:] = slopes

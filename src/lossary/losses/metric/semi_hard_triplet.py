@@ -1,10 +1,12 @@
 """Semi-hard triplet loss: each positive pair against the nearest negative that is farther than the positive."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Pairs
+from lossary._pairs import Kernel, Pairs
 from lossary._registry import objective
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
@@ -28,7 +30,13 @@ def semi_hard_triplet(
         cost = (d - negative + margin).masked_fill(~chosen, 0.0).relu()
         return cost.sum(1), chosen.sum(1).to(s.dtype)
 
-    return average_over_anchors("semi_hard_triplet", row, None, embedding, labels, group, reduction)
+    return average_over_anchors("semi_hard_triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction)
+
+
+def _loop() -> Callable[..., None]:
+    from lossary.losses.metric import _kernels
+
+    return _kernels.semi_hard_triplet  # type: ignore[no-any-return]
 
 
 @objective(
