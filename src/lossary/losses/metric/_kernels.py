@@ -462,3 +462,32 @@ def semi_hard_triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, ou
         if upstream.shape[0]:
             by_similarities(slopes, row)
             row[:] = slopes
+
+
+@loop
+def generalized_lifted_structure(s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, margin: Any) -> None:
+    distance = np.empty(s.shape[1], np.float32)
+    for i in range(s.shape[0]):
+        row, a, b, me = s[i], first[i], last[i], own[i]
+        out[i, 0] = f32(0.0)
+        out[i, 1] = f32(0.0)
+        if b - a - (me >= 0) == 0 or b - a == row.shape[0]:
+            if upstream.shape[0]:
+                row[:] = f32(0.0)
+            continue
+        # No distance is above 2, so that no exponential is too large, and no sum too small.
+        to_distances(row)
+        distance[:] = row
+        negatives = exponentials(row[:a], f32(-1.0), f32(0.0)) + exponentials(row[b:], f32(-1.0), f32(0.0))
+        positives = exponentials(row[a:b], f32(1.0), f32(0.0))
+        if me >= 0:
+            positives -= row[me]
+            row[me] = f32(0.0)
+        value = log(positives) + log(negatives) + f32(margin)
+        out[i, 0], out[i, 1] = max(value, f32(0.0)), f32(1.0)
+        if upstream.shape[0]:
+            u = upstream[i, 0] if value > f32(0.0) else f32(0.0)
+            multiply(row[:a], -u / negatives)
+            multiply(row[b:], -u / negatives)
+            multiply(row[a:b], u / positives)
+            by_similarities(row, distance)

@@ -1,9 +1,11 @@
 """Generalized lifted structure: all of an anchor's positives against all of its negatives, by smooth maxima."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Pairs, log_sum_exp
+from lossary._pairs import Kernel, Pairs, log_sum_exp
 from lossary._registry import objective
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
@@ -22,7 +24,15 @@ def generalized_lifted_structure(
         both = log_sum_exp(d, pairs.positive) + log_sum_exp(margin - d, pairs.negative)
         return both.masked_fill(~usable, 0.0).relu(), usable.to(s.dtype)
 
-    return average_over_anchors("generalized_lifted_structure", row, None, embedding, labels, group, reduction)
+    return average_over_anchors(
+        "generalized_lifted_structure", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction
+    )
+
+
+def _loop() -> Callable[..., None]:
+    from lossary.losses.metric import _kernels
+
+    return _kernels.generalized_lifted_structure  # type: ignore[no-any-return]
 
 
 @objective(
