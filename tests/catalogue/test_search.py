@@ -64,6 +64,36 @@ def test_of_entries_that_fit_alike_the_available_one_comes_first(monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("query", "unit"),
+    [
+        ("moving average teacher", "ema_target"),
+        ("momentum encoder", "ema_target"),
+        ("exponential moving average", "ema_target"),
+        ("semi-hard mining", "semi_hard_triplet"),
+        ("recall at k", "recall_at_k"),
+        ("mean average precision", "mean_average_precision_at_r"),
+        ("mean reciprocal rank", "mean_reciprocal_rank"),
+        ("class imbalance many classes", "sign_sgd"),
+        ("calibration after training", "sample_temperature"),
+        ("learning to rank", "list_net"),
+        ("pairwise ranking", "rank_net"),
+        ("contrastive without negatives", "byol"),
+        ("supervised contrastive", "sup_con"),
+        ("gradient accumulation contrastive loss", "gradient_cache"),
+        ("distill a teacher", "knowledge_distillation"),
+        ("reliability diagram", "reliability_curve"),
+        ("long tail multi-label", "ldam_multilabel"),
+    ],
+)
+def test_the_words_of_the_trade_find_their_unit_among_the_first_3(query: str, unit: str) -> None:
+    assert unit in [own.name for match in search(query, 3) for own in match.paper.units]
+
+
+def test_what_can_be_used_comes_first_for_a_moving_average_teacher() -> None:
+    assert "ema_target" in [unit.name for unit in search("moving average teacher", 1)[0].paper.units]
+
+
+@pytest.mark.parametrize(
     ("query", "key"),
     [
         ("soft labels for segmentation", "dice_semimetric"),

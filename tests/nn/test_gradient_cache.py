@@ -86,3 +86,10 @@ def test_misuse_is_refused() -> None:
         GradientCache(model_of(), lossary.create("sup_con"), chunk_size=0)
     with pytest.raises(lossary.LossaryError, match="inputs must be as many as models, 1, got 2"):
         GradientCache(model_of(), lossary.create("sup_con"), chunk_size=2).backward((torch.ones(2, 6), torch.ones(2, 6)))
+    inputs = torch.ones(4, 6, dtype=torch.float64)
+    for given, got in ((torch.ones(2), r"a tensor of shape \(2,\)"), (torch.ones(()), "a constant"), (1.0, "float")):
+        cache = GradientCache(model_of(), lambda embedding, given=given: given, chunk_size=2)
+        with pytest.raises(lossary.LossaryError, match=f"loss must give one number that depends on the embeddings, got {got}"):
+            cache.backward(inputs)
+    with pytest.raises(lossary.LossaryError, match="inputs must have samples in dimension 0, got a single number"):
+        cache.backward(torch.tensor(1.0))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lossary._checks import check_tensor
 from lossary._domains import PositiveCount, checked
 from lossary._registry import unit
-from lossary.errors import InvalidTypeError
+from lossary.errors import InvalidTypeError, InvalidValueError
 
 
 @unit(kind="layer", name="gradient_cache")
@@ -37,7 +37,8 @@ class GradientCache:
         chunk_size: how many samples the model sees at a time.
     Shape: whatever the model takes, with samples in dimension 0.
     Units: none.
-    Errors: inputs that are no tensors, or not as many as models, or a chunk_size below 1, are a ``LossaryError``.
+    Errors: inputs that are no tensors, or not as many as models, a loss that gives no number to differentiate, or a chunk_size
+        below 1, are a ``LossaryError``; what the model refuses, such as inputs of another width, it refuses itself.
     Source: Gao, Zhang, Han and Callan, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021.
 
     >>> from lossary.losses import SupConLoss
@@ -60,6 +61,8 @@ class GradientCache:
             raise InvalidTypeError(f"gradient_cache: inputs must be as many as models, {len(self.models)}, got {len(given)}")
         for each in given:
             check_tensor("gradient_cache", "inputs", each)
+            if each.ndim == 0:
+                raise InvalidValueError("gradient_cache: inputs must have samples in dimension 0, got a single number")
         states: list[list[_State]] = []
         embeddings = []
         for model, x in zip(self.models, given, strict=True):
@@ -71,6 +74,10 @@ class GradientCache:
                     found.append(model(chunk))
             embeddings.append(torch.cat(found).requires_grad_())
         value = self.loss(*embeddings, *targets, **named)
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+            got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            got = "a constant" if isinstance(value, Tensor) and value.numel() == 1 else got
+            raise InvalidValueError(f"gradient_cache: loss must give one number that depends on the embeddings, got {got}")
         value.backward()
         for model, x, embedding, kept in zip(self.models, given, embeddings, states, strict=True):
             after = _State(model, x)
