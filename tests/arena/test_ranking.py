@@ -280,7 +280,8 @@ def test_what_is_no_ranking_is_refused_in_one_sentence(tmp_path: Path) -> None:
     refused("--query is for a ranking, got the task binary", path, "y", "binary", query="q", error=InvalidValueError)
     refused("relevance 'y' of a ranking must be 0 or more, got -1", table(tmp_path, y=np.arange(60) % 3 - 1), "y", query="q")
     refused("must be at most 30, as its gain is 2\\^relevance - 1", table(tmp_path, y=np.arange(60)), "y", query="q")
-    refused("a ranking needs numbers in 'y'", table(tmp_path, y=["good", "bad"] * 30), "y", query="q")
+    sentence = "the relevance 'y' of a ranking must be numbers from 0 to 30, such as 0 for no and 1 for yes, got 'yes'"
+    refused(sentence, table(tmp_path, y=["yes", "no"] * 30), "y", query="q")
     refused("'y' is the same for every item of each list", table(tmp_path, y=np.repeat(np.arange(12), 5)), "y", query="q")
     refused(
         "a ranking needs at least 10 lists of two items or more, got 6",
