@@ -84,8 +84,8 @@ def _values(name: str, target_name: str, target: Array) -> Encoded:
 def _relevance(name: str, target_name: str, target: Array) -> Encoded:
     if target.dtype.kind not in "iufb":
         raise DataError(
-            f"{name}: the relevance {target_name!r} of a ranking must be numbers from 0 to {MOST_RELEVANT}, such as 0 for no and 1 for"
-            f" yes, got {str(target[0])!r}"
+            f"{name}: the relevance {target_name!r} of a ranking must be numbers from 0 to {MOST_RELEVANT}, such as 0 for no and"
+            f" 1 for yes, got {str(target[0])!r}"
         )
     encoded = target.astype(np.float64)
     for wrong, what in ((~np.isfinite(encoded), "finite"), (encoded < 0, "0 or more"), (encoded > MOST_RELEVANT, MOST_ALLOWED)):
