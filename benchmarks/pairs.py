@@ -77,6 +77,8 @@ class Peer:
         made = getattr(package(self.by), self.name)
         if self.by == "PML":
             loss: Loss = made(**self.parameters)
+            if self.name == "AngularLoss":  # it takes the negatives as long as they come
+                return lambda x, labels: loss(functional.normalize(x, dim=1), labels)
             return loss
         loss_of: Callable[..., Tensor] = made(
             None, **self.parameters
@@ -98,6 +100,7 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     "batch_hard_triplet": (Peer("ST", "BatchHardTripletLoss", {"margin": 0.2}, 4096),),
     "semi_hard_triplet": (Peer("ST", "BatchSemiHardTripletLoss", {"margin": 0.2}, 512),),
     "margin": (Peer("PML", "MarginLoss", {}, 512),),
+    "angular": (Peer("PML", "AngularLoss", {"alpha": 40}, 4096),),
     "generalized_lifted_structure": (Peer("PML", "GeneralizedLiftedStructureLoss", {}, 4096),),
     "nt_xent": (Peer("PML", "NTXentLoss", {"temperature": 0.07}, 512),),
     "sup_con": (Peer("PML", "SupConLoss", {"temperature": 0.1}, 4096),),
