@@ -93,6 +93,14 @@ def test_what_can_be_used_comes_first_for_a_moving_average_teacher() -> None:
     assert "ema_target" in [unit.name for unit in search("moving average teacher", 1)[0].paper.units]
 
 
+def test_the_name_of_a_unit_finds_its_entry_first() -> None:
+    for paper in load():
+        for name in (name for names in paper.provides.values() for name in names):
+            for query in (name, name.replace("_", " ")):
+                first = search(query, 1)[0].paper
+                assert any(name in names for names in first.provides.values()), f"{query!r} finds {first.key}"
+
+
 @pytest.mark.parametrize(
     ("query", "key"),
     [

@@ -275,6 +275,9 @@ class _Index:
         for row in total:
             if self.papers[row].units:
                 total[row] *= 1 + _HERE
+        for row, paper in enumerate(self.papers):  # whoever knows a unit's name wants that unit
+            if any(name.replace("_", " ") == text for names in paper.provides.values() for name in names):
+                total[row] = max(total.values(), default=1.0) * (1 + _HERE)
         best = sorted(total, key=lambda row: (-total[row], row))[:limit]
         top = total[best[0]] if best else 1.0
         wordings = [phrase for idea in ideas for phrase in self.concepts[idea]]
