@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.threads import on_several_threads
 from torch import Tensor
 
 import lossary
-from lossary import _blocks, _one_pass
+from lossary import _blocks, _kernels, _one_pass
 from lossary.functional import binary_cross_entropy
 
 LOSSES: list[tuple[str, dict[str, Any]]] = [
@@ -201,3 +202,14 @@ def test_learned_weights_and_targets_have_their_gradients(monkeypatch: pytest.Mo
     blocked, plain = both(monkeypatch, run)
     assert plain.any()
     torch.testing.assert_close(blocked, plain)
+
+
+def test_the_compiled_loop_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = draw((23, 150), 1).float(), labels((23, 150), "ignored").float()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(_kernels, "THREADED", 100)
+    used = on_several_threads(monkeypatch)
+    loss = lossary.create("sigmoid_focal", weight=draw((23, 1), 3).abs().float())
+    found, expected = compiled_and_plain(monkeypatch, lambda: gradient(loss, logits, target))
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
+    assert used == [3]

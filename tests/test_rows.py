@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.threads import on_several_threads
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lossary import _blocks, _formulas, _one_pass, _rows
+from lossary import _blocks, _formulas, _kernels, _one_pass, _rows
 from lossary._rows import Rows, average_over_rows
 
 
@@ -370,11 +371,16 @@ def test_layouts_and_second_gradients_of_the_compiled_loop(monkeypatch: pytest.M
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
 
 
-def test_the_compiled_loop_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["log_p", "lower"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_compiled_loop_on_several_threads(monkeypatch: pytest.MonkeyPatch, name: str, soft: bool) -> None:
     logits = draw((37, 65), 1, torch.float32)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, False), {}))
+    monkeypatch.setattr(_kernels, "THREADED", 100)
+    used = on_several_threads(monkeypatch)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, targets(logits, soft), {}))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+    assert used == [3]
 
 
 def test_a_class_that_does_not_exist_is_refused_by_the_compiled_loop_too() -> None:

@@ -6,8 +6,9 @@ This module imports Numba: import it where a batch on a processor comes, and not
 import functools
 from typing import Any
 
+from lossary import _kernels
 from lossary._formulas import compiled
-from lossary._kernels import THREADED, f32, on_disk, on_threads, select, widest
+from lossary._kernels import f32, on_disk, on_threads, select, widest
 
 CHUNK = 1024  # elements whose cost is summed in float32
 
@@ -25,7 +26,7 @@ def over_rows(
     run: Any, given: tuple[Any, ...], of_label: Any, numbers: tuple[Any, ...], taken: tuple[Any, ...]
 ) -> tuple[float, float]:
     """Call the loop that :func:`of_labels` gives on all rows, and add up what it gives."""
-    if given[0].size < 2 * THREADED:
+    if given[0].size < 2 * _kernels.THREADED:
         found: tuple[float, float] = run(*given, of_label, *numbers, *taken)
         return found
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lossary import _kernels
 from lossary._formulas import compiled
 from lossary._kernels import (
-    THREADED,
     as_float,
     as_int,
     elementary,
@@ -226,7 +226,7 @@ def of_rows(
 
 def over_rows(run: Any, given: tuple[Any, ...], numbers: tuple[Any, ...], taken: tuple[Any, ...], every_lower: bool) -> float:
     """Call the loop that :func:`of_rows` gives on all rows, and add up what it gives."""
-    if len(given[0]) * given[0].shape[1] < THREADED and not every_lower:
+    if given[0].size < 2 * _kernels.THREADED and not every_lower:
         return float(run(*given, *numbers, *taken, None))
     z, at, q, weight = given
 
