@@ -164,7 +164,7 @@ torch.set_num_threads(1)
 x = torch.randn(8192, 8, requires_grad=True)
 def peak(): return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 def row(s, pairs): return (s.relu().sum(1),)
-sum_over_rows(row, x[:512], labels=torch.zeros(512, dtype=torch.long))[0].backward()
+sum_over_rows(row, x[:1024], labels=torch.zeros(1024, dtype=torch.long))[0].backward()
 before = peak()
 sum_over_rows(row, x)[0].backward()
 print(peak() - before)
@@ -223,6 +223,6 @@ def test_a_row_without_a_compiled_loop_takes_whole_what_is_little(monkeypatch: p
         return whole(*given)
 
     monkeypatch.setattr(_pairs, "_whole", counted)
-    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(128, 2), torch.randn(720, 2))
-    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(512, 2), torch.randn(720, 2))
-    assert taken == [(128, 2)]
+    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(720, 2), torch.randn(720, 2))
+    sum_over_rows(lambda s, pairs: (s.relu().sum(1),), torch.randn(740, 2), torch.randn(720, 2))
+    assert taken == [(720, 2)]

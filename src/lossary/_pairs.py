@@ -47,7 +47,7 @@ from lossary.distributed import Group, all_items, process_group
 
 __all__ = ["Kernel", "Pairs", "Row", "against_all", "log_sum_exp", "over_rows", "similarities", "sum_over_rows", "unit"]
 
-SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a compiled loop; than one that is not, twice as many
+SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a compiled loop; without one, eight times as many
 BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
 FEWEST_ANCHORS = 32  # of a block, below which a matrix product is no faster than reading all items
 
@@ -202,7 +202,7 @@ def _apply(
     plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
     with torch.autocast(anchors.device.type, enabled=False):
-        few = SMALL if kernel is not None else 2 * SMALL
+        few = SMALL if kernel is not None else 8 * SMALL
         if anchors.shape[0] * others.shape[0] <= few or torch.compiler.is_compiling():
             return _whole(plan, anchors, items, *parameters, *fixed)
         found = _InBlocks.apply(plan, anchors, items, *parameters, *fixed)  # type: ignore[no-untyped-call]
