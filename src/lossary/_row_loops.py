@@ -78,7 +78,6 @@ def _first_place(z: Any, of: Any) -> Any:
 @loop
 def _exponentials(z: Any, largest: Any, scale: Any, out: Any) -> Any:
     """exp((z - largest) scale), and their sum."""
-    widest()
     total = f32(0.0)
     for j in range(z.shape[0]):
         e = exp((z[j] - largest) * scale)
