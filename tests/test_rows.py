@@ -9,7 +9,7 @@ from tests.threads import on_several_threads
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lossary import _blocks, _formulas, _kernels, _one_pass, _rows
+from lossary import _blocks, _formulas, _kernels, _one_pass, _row_loops, _rows
 from lossary._rows import Rows, average_over_rows
 
 
@@ -321,6 +321,27 @@ def test_a_margin_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, case: st
         given = rule | {"margin": margin, "temperature": 0.7}
         found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, soft), given))  # noqa: B023
         torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+def test_few_classes_with_a_probability_need_no_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, weight = draw((37, 65), 1, torch.float32), draw((65,), 4, torch.float32).abs()
+    logits[0], logits[1, 3], logits[2, ::2] = 0.5, 60.0, -60.0
+    first, second, share = torch.arange(37), torch.arange(37) * 5 % 65, torch.linspace(0, 1, 37)[:, None]
+    target = share * torch.eye(65)[first] + (1 - share) * torch.eye(65)[second]
+    sorts: list[int] = []
+    keys = _row_loops.sorted_keys
+
+    def counted(z: Any) -> Any:
+        sorts.append(len(z))
+        return keys(z)
+
+    monkeypatch.setattr(_row_loops, "sorted_keys", counted)
+    given = {"weight": weight, "reduction": "none"}
+    for mixed, sorted_rows in ((target, []), (target.double(), []), (target.index_fill(0, torch.tensor([7]), 1 / 65), [37])):
+        sorts.clear()
+        found, expected = compiled_and_plain(monkeypatch, lambda: slopes("lower", logits, mixed, given))  # noqa: B023
+        torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+        assert sorts == sorted_rows
 
 
 def test_ties_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch) -> None:

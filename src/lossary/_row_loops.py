@@ -28,6 +28,7 @@ from lossary._kernels import (
 )
 
 SORTED = 1 << 16  # logits that are sorted at a time
+SEARCHED = 8  # classes of a row that have a probability, up to which each is searched for by itself, which takes less than sorting
 
 # Parts of a row that do not depend on a formula, compiled once.
 
@@ -185,6 +186,38 @@ hard = plain = margined = of_logits = softmax = linear = apart = every_lower = F
 wants_total = wants_lower = wants_top = wants_mean = wants_variance = wants_squares = False
 
 
+@loop
+def _how_many(q: Any) -> Any:
+    """How many are not 0."""
+    count = i32(0)
+    for j in range(q.shape[0]):
+        count += i32(1) if q[j] != 0 else i32(0)
+    return count
+
+
+@loop
+def _few_in_each(q: Any, most: Any) -> Any:
+    """Whether no row of probabilities has more than so many that are not 0."""
+    for i in range(q.shape[0]):  # noqa: SIM110  # Numba compiles no generators
+        if _how_many(q[i]) > most:
+            return False
+    return True
+
+
+@loop
+def _where(q: Any, out: Any) -> Any:
+    """The places of those that are not 0, which are few, and their number."""
+    found = 0
+    for start in range(0, q.shape[0], 64):
+        part = q[start : start + 64]
+        if _how_many(part) > 0:
+            for j in range(part.shape[0]):
+                if part[j] != 0:
+                    out[found] = start + j
+                    found += 1
+    return found
+
+
 @functools.lru_cache(maxsize=128)
 def of_rows(
     cost: str, total: str | None, needs: tuple[str, ...], total_of_logits: bool, with_margin: bool, known: bool, plain_masses: bool
@@ -235,7 +268,10 @@ def over_rows(run: Any, given: tuple[Any, ...], numbers: tuple[Any, ...], taken:
 
     def go_sorted(rows: slice) -> float:
         blocks = [slice(start, min(start + step, rows.stop)) for start in range(rows.start or 0, rows.stop, step)]
-        return sum(go(block, sorted_keys(z[block])) for block in blocks)
+        return sum(go(block, None if few(block) else sorted_keys(z[block])) for block in blocks)
+
+    def few(rows: slice) -> bool:
+        return q is not None and numbers[0] == 0.0 and bool(_few_in_each(q[rows], SEARCHED))
 
     step = max(1, SORTED // z.shape[1])
     return sum(on_threads(go_sorted if every_lower else go, *z.shape))
@@ -246,7 +282,8 @@ def _run(
     scale: Any, ignored: Any, value: Any, gradient: Any, order: Any,
 ) -> Any:  # fmt: skip
     """What all rows cost together, from (N, C) and the class ``at`` of each, where the ignored one costs nothing, or its
-    probabilities ``q``; ``order`` is :func:`sorted_keys` where the formula needs the next lower number of every class."""
+    probabilities ``q``; ``order`` is :func:`sorted_keys` where the formula needs the next lower number of every class, or None
+    where few classes of a row have a probability."""
     widest()
     classes = z.shape[1]
     smoothing, temperature, margin, scale = f32(smoothing), f32(temperature), f32(margin), f32(scale)
@@ -254,6 +291,7 @@ def _run(
     scratch, slopes, own = np.empty(classes, f32), np.empty(classes, f32), np.empty(classes, f32)
     if every_lower:
         lowers, to_lowers, places = np.empty(classes, f32), np.empty(classes, f32), np.empty(classes, np.int32)
+        chosen, picked = np.empty(SEARCHED, np.int64), 0
     rate = f32(1.0) / temperature
     for i in range(z.shape[0]):
         zi = z[i]
@@ -317,7 +355,15 @@ def _run(
             if lower > f32(-np.inf):
                 lower = (lower - largest) * rate - log_sum
         if every_lower:
-            _next_lower(zi, order[i], lowers, places)
+            if order is not None:
+                _next_lower(zi, order[i], lowers, places)
+            elif q is not None:
+                picked = _where(q[i], chosen)
+                lowers[:] = f32(-np.inf)
+                for k in range(picked):
+                    j = chosen[k]
+                    lowers[j] = _largest_below(zi, zi[j])
+                    places[j] = min(_first_place(zi, lowers[j]), classes - 1)
         top_log_p = -log_sum
 
         # What the row costs, and the slopes by the numbers.
@@ -429,8 +475,12 @@ def _run(
             if wants_top:
                 out[top] += to_top * factor
             if every_lower:
-                for j in range(classes):
-                    out[places[j]] += to_lowers[j] * factor
+                if order is not None:
+                    for j in range(classes):
+                        out[places[j]] += to_lowers[j] * factor
+                else:
+                    for k in range(picked):
+                        out[places[chosen[k]]] += to_lowers[chosen[k]] * factor
             elif wants_lower:
                 out[lower_place] += to_lower * factor
     return summed
