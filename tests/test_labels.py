@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.gradients import again_and_twice
 from tests.threads import on_several_threads
 from torch import Tensor
 
@@ -176,16 +177,10 @@ def test_the_compiled_loop_keeps_what_is_not_a_number_and_what_is_ignored_apart(
 def test_the_gradient_of_the_compiled_loop_can_be_asked_for_again(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     leaf, target = draw((3, 70), 1).float().requires_grad_(), labels((3, 70), "hard").to(dtype)
 
-    def run() -> Tensor:
-        leaf.grad = torch.zeros_like(leaf)
-        loss = binary_cross_entropy(leaf, target)
-        loss.backward(retain_graph=True)
-        (loss * 3).backward(retain_graph=True)
-        (once,) = torch.autograd.grad(loss.exp(), leaf, create_graph=True)
-        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
-        return torch.stack([leaf.grad, twice])
+    def loss() -> Tensor:
+        return binary_cross_entropy(leaf, target)
 
-    found, expected = compiled_and_plain(monkeypatch, run)
+    found, expected = compiled_and_plain(monkeypatch, lambda: again_and_twice(loss, leaf))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 

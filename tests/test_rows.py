@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.gradients import again_and_twice
 from tests.threads import on_several_threads
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -379,16 +380,10 @@ def test_layouts_and_second_gradients_of_the_compiled_loop(monkeypatch: pytest.M
     leaf = draw((9, 40), 7, torch.float32).requires_grad_()
     target = targets(leaf.detach(), soft)
 
-    def run() -> Tensor:
-        leaf.grad = torch.zeros_like(leaf)
-        value = average("log_p", leaf, target, {"weight": torch.linspace(0, 1, 40)})
-        value.backward(retain_graph=True)
-        (value * 3).backward(retain_graph=True)
-        (once,) = torch.autograd.grad(value.exp(), leaf, create_graph=True)
-        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
-        return torch.stack([leaf.grad, twice])
+    def loss() -> Tensor:
+        return average("log_p", leaf, target, {"weight": torch.linspace(0, 1, 40)})
 
-    found, expected = compiled_and_plain(monkeypatch, run)
+    found, expected = compiled_and_plain(monkeypatch, lambda: again_and_twice(loss, leaf))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
 
 
@@ -447,16 +442,10 @@ def test_small_batches(monkeypatch: pytest.MonkeyPatch, name: str, reduction: st
 def test_gradients_of_small_batches_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     leaf, target = draw((9, 5), 7, torch.float32).requires_grad_(), torch.arange(9) % 5
 
-    def run() -> Tensor:
-        leaf.grad = torch.zeros_like(leaf)
-        value = average("moments", leaf, target, {"weight": torch.linspace(0, 1, 5)})
-        value.backward(retain_graph=True)
-        (value * 3).backward(retain_graph=True)
-        (once,) = torch.autograd.grad(value.exp(), leaf, create_graph=True)
-        (twice,) = torch.autograd.grad(once.square().sum(), leaf)
-        return torch.stack([leaf.grad, twice])
+    def loss() -> Tensor:
+        return average("moments", leaf, target, {"weight": torch.linspace(0, 1, 5)})
 
-    found, expected = compiled_and_plain(monkeypatch, run)
+    found, expected = compiled_and_plain(monkeypatch, lambda: again_and_twice(loss, leaf))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-6)
 
 
