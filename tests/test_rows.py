@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.gradients import again_and_twice
@@ -301,6 +302,12 @@ def slopes(name: str, logits: Tensor, target: Tensor, rule: dict[str, Any]) -> T
 CASES = {"hard": (False, {}), "soft": (True, {}), "smoothed": (False, {"label_smoothing": 0.2, "reduction": "none"})}
 
 
+def test_many_classes_and_their_next_lower_ones_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = draw((3, 5000), 1, torch.float32)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes("lower", logits, targets(logits, True), {}))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("case", CASES)
 def test_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, name: str, case: str) -> None:
@@ -343,6 +350,27 @@ def test_few_classes_with_a_probability_need_no_sorting(monkeypatch: pytest.Monk
         found, expected = compiled_and_plain(monkeypatch, lambda: slopes("lower", logits, mixed, given))  # noqa: B023
         torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
         assert sorts == sorted_rows
+
+
+@pytest.mark.parametrize(
+    ("logits", "bits"),
+    [
+        (draw((37, 65), 1), 32),
+        (draw((5, 1000), 1), 32),
+        (draw((5, 1000), 1).round(), 32),  # ties
+        (draw((5, 1), 1), 32),
+        (torch.tensor([[1.0, -torch.inf, 0.0, torch.inf, -0.0, -torch.inf, -1e9]]), 32),
+        (1000 + 1e-3 * draw((5, 1000), 1), 64),  # a short key has no room for what tells these apart
+        (draw((5, 5000), 1), 64),
+    ],
+)
+def test_places_in_ascending_order(logits: Tensor, bits: int) -> None:
+    z = logits.float().numpy()
+    keys = _row_loops.sorted_keys(z)
+    assert keys.dtype.itemsize * 8 == bits
+    places = keys & ((1 << (z.shape[1] - 1).bit_length()) - 1)
+    assert (np.sort(places) == np.arange(z.shape[1])).all()
+    assert (np.take_along_axis(z, places, 1) == np.sort(z)).all()
 
 
 def test_ties_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch) -> None:
