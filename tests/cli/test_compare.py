@@ -79,6 +79,7 @@ def test_a_report_of_other_data_is_not_written_over(
     one, other = Path("a.letor").resolve(), Path("a.svm").resolve()
     sentence = f"{report} is the report of {one}, and that of {other} would take its place; name another folder with --out"
     assert run("a.svm") == (2, f"lossary: {sentence}\n")
+    assert run("wine", "a.svm") == (2, f"lossary: {sentence}\n")
     assert report.read_bytes() == before
     assert run("a.svm", "--out", "other")[0] == 0
     assert "focal (2 of 2): taken from earlier work" in run("a.letor")[1]

@@ -80,10 +80,13 @@ def compare(
         for suffix in export or ():
             check_suffix(f".{suffix.lstrip('.')}")
         _check_names(data)
-        results = []
-        for source in data:
+        loaded = []
+        for source in data:  # all of them, before any training
             found = arena.load(source, target, task, group=group, query=query, max_rows=max_rows, image_size=image_size)
             _check_place(found, out, export or ())
+            loaded.append(found)
+        results = []
+        for found in loaded:
             with _progress(Console(stderr=True), found.name) as tell:
                 result = arena.compare(
                     found,
