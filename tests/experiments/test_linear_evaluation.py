@@ -89,5 +89,9 @@ def test_mistakes_are_named() -> None:
         linear_evaluation(x, y, x[:, :2], y)
     with pytest.raises(InvalidValueError, match=r"linear_evaluation: sizes must be integers >= 1, got \(0,\)"):
         linear_evaluation(x, y, x, y, sizes=(0,))
+    with pytest.raises(InvalidValueError, match=r"linear_evaluation: sizes must be integers >= 1, got \(1\.5,\)"):
+        linear_evaluation(x, y, x, y, sizes=(1.5,))  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="linear_evaluation: sizes must be integers >= 1, got 4"):
+        linear_evaluation(x, y, x, y, sizes=4)  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="linear_evaluation: target must have at least 2 classes, got 1"):
         linear_evaluation(x, torch.zeros_like(y), x, y)

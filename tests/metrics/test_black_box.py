@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,11 +56,11 @@ def test_the_cross_entropy_has_no_bias() -> None:
 
 
 def test_the_cross_entropy_matches_its_sum_of_falling_powers() -> None:
-    model, target = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 3])
+    model, target = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 3, 3, 3])
     expected = 0.0
-    for different in (4, 6):
+    for different in (4, 6, 6, 6):
         for k in range(1, different + 1):
-            expected += math.perm(different, k) / (k * 2.5**k) / 2
+            expected += math.perm(different, k) / (k * 2.5**k) / 4
     assert black_box_cross_entropy(model, target, rate=2.5).item() == pytest.approx(expected)
 
 
@@ -81,6 +82,11 @@ def test_refusals() -> None:
         black_box_quadratic([1, 2], [1], include_target_term=True)
     with pytest.raises(InvalidTypeError, match=r"model_samples must be integers, or made discrete first, got torch\.float32"):
         black_box_quadratic(torch.tensor([0.1, 0.2]), [1])
+    for numbers in ([0.1, 0.1], np.array([0.1, 0.2], dtype=np.float32), [1, 1j]):
+        with pytest.raises(InvalidTypeError, match=r"model_samples must be integers, or made discrete first, got (float|complex)"):
+            black_box_quadratic(numbers, [1])
+    with pytest.raises(InvalidTypeError, match="target_samples must be one tensor or outcomes that are none, got a sequence of t"):
+        black_box_quadratic([1, 1], list(torch.tensor([1, 1])))
     with pytest.raises(InvalidTypeError, match="black_box_cross_entropy: target_samples must be a tensor or a sequence"):
         black_box_cross_entropy([1], "abc")
     with pytest.raises(InvalidTypeError, match="model_samples must be hashable outcomes, got some that are not"):

@@ -75,8 +75,8 @@ def linear_evaluation(
         raise InvalidValueError(
             f"linear_evaluation: test_features must have {features.shape[1]} columns, got {test_features.shape[1]}"
         )
-    if not sizes or any(size < 1 for size in sizes):
-        raise InvalidValueError(f"linear_evaluation: sizes must be integers >= 1, got {tuple(sizes)}")
+    if not isinstance(sizes, Sequence) or not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
+        raise InvalidValueError(f"linear_evaluation: sizes must be integers >= 1, got {sizes!r}")
     classes = target.unique()
     if len(classes) < 2:
         raise InvalidValueError(f"linear_evaluation: target must have at least 2 classes, got {len(classes)}")

@@ -6,6 +6,7 @@ quadratic one. Cross-entropy is none; with a random number of draws it can be es
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from numbers import Complex, Rational
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ def _counts(owner: str, argument: str, samples: Samples, at_least: int) -> Count
         counts = Counter(samples)
     except TypeError as error:
         raise InvalidTypeError(f"{owner}: {argument} must be hashable outcomes, got some that are not ({error})") from error
+    for outcome in counts:
+        if isinstance(outcome, Tensor):  # is equal to nothing but itself
+            raise InvalidTypeError(f"{owner}: {argument} must be one tensor or outcomes that are none, got a sequence of tensors")
+        if isinstance(outcome, Complex) and not isinstance(outcome, Rational):
+            raise InvalidTypeError(f"{owner}: {argument} must be integers, or made discrete first, got {type(outcome).__name__}")
     if counts.total() < at_least:
         raise InvalidValueError(f"{owner}: {argument} must be at least {at_least} samples, got {counts.total()}")
     return counts

@@ -34,6 +34,13 @@ def test_the_link_is_the_probability_of_the_loss_and_the_nearest_centre_wins() -
     assert torch.equal(p.argmax(1), torch.cdist(X, loss.weight.double()).argmin(1))
 
 
+def test_centres_start_with_about_unit_length() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weight = HarmonicLoss(num_classes=500, embedding_dim=25).weight
+    assert weight.std().item() == pytest.approx(0.2, rel=0.05)
+
+
 def test_scaling_embeddings_and_centres_together_changes_nothing_without_eps() -> None:
     plain = harmonic(X, TARGET, W, eps=0.0)
     torch.testing.assert_close(harmonic(X * 1e3, TARGET, W * 1e3, eps=0.0), plain)

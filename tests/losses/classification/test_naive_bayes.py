@@ -111,6 +111,37 @@ def test_constant_features_and_missing_classes_stay_finite() -> None:
     assert all(parameter.isfinite().all() for parameter in loss.parameters())
 
 
+def test_samples_of_class_minus_100_are_left_out_of_the_fit() -> None:
+    target, x = torch.cat([TARGET, torch.tensor([-100, -100])]), torch.cat([X, torch.full((2, 4), math.nan, dtype=torch.float64)])
+    with_them, without = made(), made()
+    with_them.fit(x, target)
+    without.fit(X, TARGET)
+    for one, other in zip(with_them.parameters(), without.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert with_them.seen.sum() == 60
+    with_them.fit(X, torch.full_like(TARGET, -100))
+    assert all(parameter.isfinite().all() for parameter in with_them.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_classes_may_be_integers_of_any_width(dtype: torch.dtype) -> None:
+    loss, other = made(), made()
+    loss.fit(X, TARGET.to(dtype))
+    other.fit(X, TARGET)
+    assert torch.equal(loss.means, other.means)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_module_of_halves_fits_in_double_precision(dtype: torch.dtype) -> None:
+    x, target = (X.repeat(100, 1) * 30).float(), TARGET.repeat(100)  # thousands of samples, whose squares add up to millions
+    loss, exact = made().to(dtype), made()
+    loss.fit(x, target)
+    exact.fit(x, target)
+    assert loss.seen.sum() == 6000
+    for one, other in zip(loss.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(one, other.to(dtype))
+
+
 def test_the_function_is_the_fit() -> None:
     loss = made(eps=1e-2)
     loss.fit(X, TARGET)
@@ -146,6 +177,13 @@ def test_fewer_samples_than_logistic_regression() -> None:
         return 10000
 
     assert needed("naive") * 3 <= needed("logistic")
+
+
+def test_the_function_names_a_wrong_embedding() -> None:
+    with pytest.raises(LossaryError, match=r"^naive_bayes_fit: embedding must have shape \(N, D\), got \(60,\)$"):
+        naive_bayes_fit(X[:, 0], TARGET, 3)
+    with pytest.raises(LossaryError, match=r"^naive_bayes_fit: embedding must be a tensor, got list$"):
+        naive_bayes_fit([[1.0]], TARGET, 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

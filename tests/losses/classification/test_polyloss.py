@@ -30,6 +30,16 @@ def test_cancelling_coefficients_leaves_the_tail_of_the_expansion() -> None:
     assert value.item() == pytest.approx(tail, rel=1e-9)
 
 
+@pytest.mark.parametrize("epsilon", [-2.0, 1.0])
+def test_its_slope_is_that_of_the_logarithm_and_epsilon(epsilon: float) -> None:
+    p = torch.tensor([0.01, 0.3, 0.49, 0.51, 0.8, 0.99], dtype=torch.float64)
+    logits = torch.stack([p.logit(), torch.zeros_like(p)], 1).requires_grad_()
+    value = polyloss(logits, torch.zeros(6, dtype=torch.int64), epsilon=epsilon, reduction="sum")
+    slope = torch.autograd.grad(value, logits)[0][:, 0] / (p * (1 - p))
+    torch.testing.assert_close(slope, -1 / p - epsilon)
+    assert (slope > 0).tolist() == [epsilon < -1 and q > 0.5 for q in p.tolist()]  # below -1 it rises again near p = 1
+
+
 @pytest.mark.parametrize("epsilon", [-1.0, 2.0])
 def test_differs_from_cross_entropy_by_at_most_epsilon(epsilon: float) -> None:
     logits = 5 * torch.randn(100, 4, generator=torch.Generator().manual_seed(2))

@@ -64,6 +64,24 @@ def test_one_group_is_the_mean_loss_and_more_never_cost_less(loss: Callable[...,
         assert loss(logits, target, GROUP) >= mean - 1e-12
 
 
+@pytest.mark.parametrize("base", ["cross_entropy", "bce"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("loss", [worst_group, fairness_regularized])
+def test_samples_of_class_minus_100_are_left_out(loss: Callable[..., Tensor], reduction: str, base: str) -> None:
+    logits, target = batch()
+    target[GROUP == 9] = -100  # a whole group
+    target[0] = -100
+    logits.requires_grad_()
+    kept = target != -100
+    value = loss(logits, target, GROUP, base=base, reduction=reduction)
+    without = loss(logits[kept], target[kept], GROUP[kept], base=base, reduction=reduction)
+    torch.testing.assert_close(value, without)
+    torch.testing.assert_close(*(torch.autograd.grad(v, logits)[0] for v in (value, without)))
+    nothing = loss(logits, torch.full_like(target, -100), GROUP, base=base, reduction=reduction)
+    assert nothing == 0
+    assert not torch.autograd.grad(nothing, logits)[0].any()
+
+
 @pytest.mark.parametrize("loss", [worst_group, fairness_regularized])
 def test_the_numbers_of_groups_do_not_matter(loss: Callable[..., Tensor]) -> None:
     logits, target = batch()

@@ -13,6 +13,7 @@ from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.losses.classification.cross_entropy import cross_entropy
 
 Base = Annotated[Literal["auto", "cross_entropy", "bce"], OneOf(("auto", "cross_entropy", "bce"))]
+IGNORED = -100  # the class of a sample that is left out
 
 
 class GroupObjective(Objective):
@@ -45,19 +46,21 @@ def check_groups(owner: str, logits: Tensor, target: Tensor, group: Tensor) -> N
     check_shape(owner, "group", group, (logits.shape[0],))
 
 
-def sample_losses(logits: Tensor, target: Tensor, base: str) -> Tensor:
-    """The base loss of each sample (N,)."""
-    if logits.ndim == 1:  # both bases are the same for two classes
-        wide = widen(logits)
-        return softplus(wide) - target.to(wide.dtype) * wide
-    if base != "bce":
-        return cross_entropy(logits, target, reduction="none")
+def sample_losses(logits: Tensor, target: Tensor, base: str) -> tuple[Tensor, Tensor]:
+    """The base loss of each sample (N,), and which samples count; one that does not (its class is -100) costs 0."""
     wide = widen(logits)
-    q = target if target.is_floating_point() else one_hot(target.long(), logits.shape[1])
-    return (softplus(wide) - q.to(wide.dtype) * wide).mean(1)
+    kept = torch.ones(logits.shape[:1], dtype=torch.bool, device=logits.device)
+    if not target.is_floating_point():
+        kept = target != IGNORED
+    if logits.ndim == 1:  # both bases are the same for two classes
+        return softplus(wide) - target.to(wide.dtype) * wide, kept
+    if base != "bce":
+        return cross_entropy(logits, target, ignore_index=IGNORED, reduction="none"), kept
+    q = target if target.is_floating_point() else one_hot(target.masked_fill(~kept, 0).long(), logits.shape[1])
+    return (softplus(wide) - q.to(wide.dtype) * wide).mean(1).masked_fill(~kept, 0.0), kept
 
 
-def mean_within_groups(each: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+def mean_within_groups(each: Tensor, kept: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Means of the groups in the batch, in a vector as long as the batch, and which of its places are a group.
 
     Groups may have any numbers. They are numbered anew by sorting, so that no size depends on a value.
@@ -67,5 +70,5 @@ def mean_within_groups(each: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     starts = torch.cat([torch.zeros_like(ascending[:1]), (ascending[1:] != ascending[:-1]).to(ascending.dtype)])
     place = starts.cumsum(0)
     zeros = torch.zeros_like(each)
-    size = zeros.index_add(0, place, torch.ones_like(each))
+    size = zeros.index_add(0, place, kept[order].to(each.dtype))
     return zeros.index_add(0, place, each[order]) / size.clamp_min(1), size > 0

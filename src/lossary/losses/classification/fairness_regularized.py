@@ -24,15 +24,15 @@ def fairness_regularized(
 ) -> Tensor:
     """The pure function behind :class:`FairnessRegularizedLoss`, with the same parameters."""
     check_groups("fairness_regularized", logits, target, group)
-    each = sample_losses(logits, target, base)
+    each, kept = sample_losses(logits, target, base)
     if not each.shape[0]:
         return each.sum()
-    mean = each.mean()
-    of_group, exists = mean_within_groups(each, group)
+    mean = each.sum() / kept.sum().clamp_min(1)
+    of_group, exists = mean_within_groups(each, kept, group)
     off = of_group - mean
-    apart = (off.abs() if penalty == "gap" else off.square()).masked_fill(~exists, 0.0).sum() / exists.sum()
+    apart = (off.abs() if penalty == "gap" else off.square()).masked_fill(~exists, 0.0).sum() / exists.sum().clamp_min(1)
     loss = mean + regularization * apart
-    return loss * each.shape[0] if reduction == "sum" else loss
+    return loss * kept.sum() if reduction == "sum" else loss
 
 
 @objective(
@@ -61,8 +61,8 @@ class FairnessRegularizedLoss(GroupObjective):
         base: the loss of a sample: ``"cross_entropy"`` of classes, ``"bce"`` (of each class against the rest, averaged, where there
             are several), or ``"auto"``, which is what the shape of the logits suggests.
         reduction: ``"mean"``, the formula above, or ``"sum"``, which is that times the number of samples.
-    Shape: logits (N, C) with target (N,) class indices or (N, C) probabilities; or logits (N,) with floating-point target (N,) in
-        [0, 1]; group (N,) int64.
+    Shape: logits (N, C) with target (N,) class indices (-100 is left out) or (N, C) probabilities; or logits (N,) with
+        floating-point target (N,) in [0, 1]; group (N,) int64.
     Units: nats; their square in the penalty ``"variance"``.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Junias, Kini and Chaspari, "Assessing Algorithmic Bias in Language-Based Depression Detection", 2025.

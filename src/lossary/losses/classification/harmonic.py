@@ -56,7 +56,8 @@ class HarmonicLoss(Objective):
     A classifier with its own weights, the class centres, which are interpretable: they come to look like the mean of their class.
     The loss goes to 0 at finite weights, and with eps = 0 it does not change when embeddings and centres are scaled together.
     Weight decay pulls the centres to the origin. Computed in log space and float64 inside, because powers overflow and differences
-    of large squares lose their digits. The authors' program raises the squared distance to -n, which is ``exponent=2n`` here.
+    of large squares lose their digits. The authors' program raises the squared distance to -n, which is ``exponent=2n`` here; for
+    their language model, with n = D, it also mixes in a hundredth of uniform probability and replaces what is not a number.
 
     Args:
         num_classes: how many classes there are.

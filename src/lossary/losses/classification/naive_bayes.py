@@ -5,10 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_integers, check_shape
+from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._domains import NonNegative, PositiveCount, Reduction, formula
 from lossary._objective import Objective, average_over_classes, widen
 from lossary._registry import objective
+from lossary.errors import InvalidValueError
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
 
 
@@ -39,8 +40,11 @@ def log_joint(embedding: Tensor, means: Tensor, log_variance: Tensor, prior_logi
 
 def naive_bayes_fit(embedding: Tensor, target: Tensor, num_classes: int, eps: float = 1e-9) -> tuple[Tensor, Tensor, Tensor]:
     """The means (C, D), log-variances (D,) and prior's logits (C,) that :class:`NaiveBayesLoss` finds, in float64."""
-    loss = NaiveBayesLoss(num_classes=num_classes, embedding_dim=embedding.shape[1], eps=eps).double()
-    loss.fit(embedding, target)
+    check_floating("naive_bayes_fit", "embedding", embedding)
+    if embedding.ndim != 2:
+        raise InvalidValueError(f"naive_bayes_fit: embedding must have shape (N, D), got {shape_text(tuple(embedding.shape))}")
+    loss = NaiveBayesLoss(num_classes=num_classes, embedding_dim=embedding.shape[1], eps=eps)
+    loss.to(embedding.device, torch.float64).fit(embedding, target)
     return loss.means.detach(), loss.log_variance.detach(), loss.prior_logits.detach()
 
 
@@ -101,7 +105,7 @@ class NaiveBayesLoss(Objective):
         self.log_variance = nn.Parameter(torch.zeros(embedding_dim))
         self.prior_logits = nn.Parameter(torch.zeros(num_classes))
         # what fitting has seen: samples of each class, their mean, and the squares around it
-        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("centre", torch.zeros(num_classes, embedding_dim, dtype=torch.float64))
         self.register_buffer("scatter", torch.zeros(embedding_dim, dtype=torch.float64))
 
@@ -131,19 +135,23 @@ class NaiveBayesLoss(Objective):
         check_embedding(self.name, embedding, self.means)
         check_integers(self.name, "target", target)
         check_shape(self.name, "target", target, (embedding.shape[0],))
-        x = embedding.to(self.centre.dtype)
-        seen = torch.zeros_like(self.seen).index_add(0, target, torch.ones_like(x[:, 0]))
-        centre = torch.zeros_like(self.centre).index_add(0, target, x) / seen.clamp_min(1).unsqueeze(1)
-        total = self.seen + seen
+        kept = target != -100
+        x, index = embedding[kept].double(), target[kept].long()
+        before, centre, scatter = self.seen.double(), self.centre.double(), self.scatter.double()  # also in a module of halves
+        seen = torch.zeros_like(before).index_add(0, index, torch.ones_like(x[:, 0]))
+        here = torch.zeros_like(centre).index_add(0, index, x) / seen.clamp_min(1).unsqueeze(1)
+        total = before + seen
         share = (seen / total.clamp_min(1)).unsqueeze(1)
-        moved = centre - self.centre
-        between = (self.seen.unsqueeze(1) * share * moved.square()).sum(0)  # Chan's formula, for each class
-        self.scatter += (x - centre[target]).square().sum(0) + between
-        self.centre += share * moved
+        moved = here - centre
+        between = (before.unsqueeze(1) * share * moved.square()).sum(0)  # Chan's formula, for each class
+        scatter = scatter + (x - here[index]).square().sum(0) + between
+        centre = centre + share * moved
         self.seen.copy_(total)
+        self.centre.copy_(centre)
+        self.scatter.copy_(scatter)
 
-        variance = self.scatter / total.sum().clamp_min(1)
+        variance = scatter / total.sum().clamp_min(1)
         smallest = torch.finfo(torch.float32).tiny
-        self.means.copy_(self.centre)
+        self.means.copy_(centre)
         self.log_variance.copy_((variance + self.eps * variance.max()).clamp_min(smallest).log())
         self.prior_logits.copy_((total / total.sum().clamp_min(1)).clamp_min(smallest).log())

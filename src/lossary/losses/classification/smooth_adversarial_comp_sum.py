@@ -68,7 +68,7 @@ class SmoothAdversarialCompSumLoss(Objective):
     that a logit that is far off has a finite gradient. A norm of 0 has no gradient (the authors' formula has none either).
 
     Args:
-        tau: 0 is the sum of exponentials, 1 cross-entropy, 1 + q generalised cross-entropy, 2 the mean absolute error.
+        tau: 0 is the sum of exponentials, 1 cross-entropy, 1 + q generalised cross-entropy, 2 half of the mean absolute error.
         rho: the scale of the margins in the first term.
         nu: the weight of the second term.
         weight, ignore_index, label_smoothing, reduction: as in :class:`torch.nn.CrossEntropyLoss`.

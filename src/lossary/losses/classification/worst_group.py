@@ -1,5 +1,6 @@
 """Worst group: the mean loss of the group that fares worst."""
 
+import torch
 from torch import Tensor
 
 from lossary._domains import SetReduction, formula
@@ -11,12 +12,13 @@ from lossary.losses.classification._groups import Base, GroupObjective, check_gr
 def worst_group(logits: Tensor, target: Tensor, group: Tensor, *, base: Base = "auto", reduction: SetReduction = "mean") -> Tensor:
     """The pure function behind :class:`WorstGroupLoss`, with the same parameters."""
     check_groups("worst_group", logits, target, group)
-    each = sample_losses(logits, target, base)
+    each, kept = sample_losses(logits, target, base)
     if not each.shape[0]:
         return each.sum()
-    of_group, exists = mean_within_groups(each, group)
+    of_group, exists = mean_within_groups(each, kept, group)
     worst = of_group.masked_fill(~exists, -float("inf")).amax()
-    return worst * each.shape[0] if reduction == "sum" else worst
+    worst = torch.where(exists.any(), worst, each.sum())
+    return worst * kept.sum() if reduction == "sum" else worst
 
 
 @objective(family="classification", function=worst_group, decomposable=False, spatial=False, distributed="inexact")
@@ -33,8 +35,8 @@ class WorstGroupLoss(GroupObjective):
         base: the loss of a sample: ``"cross_entropy"`` of classes, ``"bce"`` (of each class against the rest, averaged, where there
             are several), or ``"auto"``, which is what the shape of the logits suggests.
         reduction: ``"mean"``, the formula above, or ``"sum"``, which is that times the number of samples.
-    Shape: logits (N, C) with target (N,) class indices or (N, C) probabilities; or logits (N,) with floating-point target (N,) in
-        [0, 1]; group (N,) int64.
+    Shape: logits (N, C) with target (N,) class indices (-100 is left out) or (N, C) probabilities; or logits (N,) with
+        floating-point target (N,) in [0, 1]; group (N,) int64.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Junias, Kini and Chaspari, "Assessing Algorithmic Bias in Language-Based Depression Detection", 2025, which takes it
