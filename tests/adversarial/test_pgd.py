@@ -83,9 +83,14 @@ def test_the_dtype_is_that_of_the_input(dtype: torch.dtype) -> None:
 
 
 def test_mistakes_are_named() -> None:
+    weight = torch.ones(2, requires_grad=True)
     with pytest.raises(InvalidTypeError, match=r"pgd: x must be floating point, got torch\.int64"):
         pgd(lambda x: x, torch.zeros(2, dtype=torch.int64), torch.sum)
     with pytest.raises(InvalidValueError, match="pgd: epsilon must be a finite number > 0, got -1"):
         pgd(lambda x: x, torch.zeros(2), torch.sum, -1)
     with pytest.raises(InvalidTypeError, match="pgd: objective must be differentiable in the model's input"):
         pgd(lambda x: x.detach(), torch.zeros(2), torch.sum)
+    with pytest.raises(InvalidTypeError, match="pgd: objective must be differentiable in the model's input"):
+        pgd(lambda x: weight * x.detach(), torch.zeros(2), torch.sum)  # in something else it is
+    with pytest.raises(InvalidValueError, match=r"pgd: low must be at most high, which is 0\.0, got 1\.0"):
+        pgd(lambda x: x, torch.zeros(2), torch.sum, low=1.0, high=0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from lossary._checks import check_floating
 from lossary._domains import Count, Positive, Real, checked
 from lossary._registry import unit
-from lossary.errors import InvalidTypeError
+from lossary.errors import InvalidTypeError, InvalidValueError
 
 
 @unit(kind="data_rule")
@@ -56,6 +56,8 @@ def pgd(
     tensor([[ 0.5000, -0.5000]])
     """
     check_floating("pgd", "x", x)
+    if low is not None and high is not None and low > high:
+        raise InvalidValueError(f"pgd: low must be at most high, which is {high!r}, got {low!r}")
     centre = x.detach()
     smallest, largest = centre - epsilon, centre + epsilon
     if low is not None:
@@ -70,8 +72,8 @@ def pgd(
         with torch.enable_grad():
             found.requires_grad_()
             value = objective(model(found)).sum()
-            if not value.requires_grad:
-                raise InvalidTypeError("pgd: objective must be differentiable in the model's input, got a value without a gradient")
-            (gradient,) = torch.autograd.grad(value, found)
+            gradient = torch.autograd.grad(value, found, allow_unused=True)[0] if value.requires_grad else None
+        if gradient is None:
+            raise InvalidTypeError("pgd: objective must be differentiable in the model's input, got a value without a gradient")
         found = (found.detach() + step_size * gradient.sign()).clamp(smallest, largest)
     return found.detach()
