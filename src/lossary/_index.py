@@ -8,9 +8,9 @@ starts from a file that is made here as well.
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from lossary._registry import HOMES, Parameter, Spec, UnitSpec, specs, units
 from lossary.catalogue._search import prepared
@@ -112,6 +112,8 @@ def _domain(function: Callable[..., Any], name: str, domain: object, optional: b
     if domain is None:
         optional = optional or "NoneType" in named
         words = list(dict.fromkeys(_WORDS.get(part, part) for part in named if part != "NoneType"))
+        if get_origin(annotation) in (tuple, Sequence):
+            words = [f"a sequence, each {' or '.join(words)}"]
     else:
         words = [str(domain)]
     return " or ".join([*words, "None"] if optional else words)

@@ -30,12 +30,18 @@ def test_a_registered_objective() -> None:
         assert part in result.output
 
 
+def test_parameters_that_are_sequences() -> None:
+    assert "there is no gradient; a sequence, each a number" in " ".join(run(app, ["show", "gumbel_optimized"]).output.split())
+    assert re.search(r"'adam', 'sign'\)  which of", run(app, ["show", "heavy_tailed_imbalance"]).output)
+
+
 def test_maths_in_plain_text() -> None:
     for formula, shown in (
         (r"\frac12 \log \frac1n + \tfrac1\alpha + \tfrac{1}{2}", "(1 / 2) log (1 / n) + (1 / alpha) + (1 / 2)"),
         (r"\frac{e^{s_{ii} / \tau}}{\sum_j e^{s_{ij} / \tau}}", "((e^(s_ii / tau)) / (sum_j e^(s_ij / tau)))"),
         (r"\mathrm{KL}\Bigl(p \| q\Bigr) \mu\delta", "KL(p | q) mu delta"),
         (r"w^\top x \leftarrow \big[ \langle a, b \rangle \big]", "w^T x <- [< a, b >]"),
+        (r"x_i \sim U[0, 1]^d", "x_i ~ U[0, 1]^d"),
     ):
         assert plain_maths(formula) == [shown]
     assert plain_text(r"gains :math:`\delta_{ij}` and :class:`torch.nn.Linear`") == "gains delta_ij and torch.nn.Linear"

@@ -99,3 +99,6 @@ def test_mistakes_are_named() -> None:
         heavy_tailed_imbalance(2, ["adm"])
     with pytest.raises(InvalidValueError, match="heavy_tailed_labels: m must be an integer >= 1, got 0"):
         heavy_tailed_labels(0)
+    for wrong in ([], [0.1, -1.0], 0.1):
+        with pytest.raises(InvalidValueError, match=r"learning_rates must be one or more numbers > 0 .* for 'adam'"):
+            heavy_tailed_imbalance(2, ["adam"], learning_rates={"adam": wrong})  # type: ignore[dict-item]

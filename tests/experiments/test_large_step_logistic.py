@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from lossary.errors import InvalidValueError
+from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.experiments import crowded_data, large_step_logistic
 
 
@@ -88,6 +88,15 @@ def test_huge_steps_stay_finite() -> None:
     assert course.weight.isfinite().all()
 
 
+def test_what_is_not_a_number_is_not_right() -> None:
+    features, target = crowded_data(10)
+    overflowing = large_step_logistic(100 * features, target, "logistic", 1e308, max_steps=3)
+    features[3, 0] = math.nan
+    broken = large_step_logistic(features, target, max_steps=3)
+    assert overflowing.steps is broken.steps is None
+    assert broken.mistakes.tolist() == [10, 10, 10, 10]
+
+
 def test_mistakes_are_named() -> None:
     features, target = crowded_data(4)
     with pytest.raises(InvalidValueError, match="method must be 'logistic' or 'normalized' or 'perceptron', got 'p'"):
@@ -98,3 +107,5 @@ def test_mistakes_are_named() -> None:
         large_step_logistic(features, target[:3])
     with pytest.raises(InvalidValueError, match="crowded_data: samples must be an integer >= 2, got 1"):
         crowded_data(1)
+    with pytest.raises(InvalidTypeError, match="large_step_logistic: target must be a tensor, got list"):
+        large_step_logistic(features, target.tolist())  # type: ignore[arg-type]

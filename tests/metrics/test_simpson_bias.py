@@ -37,6 +37,13 @@ def test_it_is_the_difference_of_the_two_losses() -> None:
     assert float(simpson_bias(logits, target)) == pytest.approx(float(expected), abs=1e-12)
 
 
+@pytest.mark.parametrize("gap", [1.0, 45.0, 1e4])
+def test_it_is_their_difference_without_smoothing_too(gap: float) -> None:
+    logits, target = gap * torch.eye(3)[[0, 0, 1]], torch.tensor([0, 1, 1])  # the last class is absent
+    expected = set_dice(logits, target, smooth=0.0) - sample_dice(logits, target, smooth=0.0)
+    assert float(simpson_bias(logits, target, smooth=0.0)) == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_probabilities_are_labels_too() -> None:
     logits, target = logits_and_target()
     one_hot = torch.nn.functional.one_hot(target, 4).double()

@@ -175,6 +175,18 @@ def test_half_precision_moves_as_single_precision_does(optimizer: Made, dtype: t
     torch.testing.assert_close(ends[0], ends[1], atol=0.01, rtol=0.01)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_factor_that_does_not_fit_into_half_precision(momentum: float) -> None:
+    """One over a tiny norm, and a sum of many magnitudes."""
+    weight = torch.zeros(4, dtype=torch.float16, requires_grad=True)
+    weight.grad = torch.full((4,), 2.0**-20, dtype=torch.float16)
+    NormalizedSGD([weight], lr=1.0, momentum=momentum).step()
+    assert weight.tolist() == [-0.5] * 4
+    weight.grad = torch.full((4,), 30000.0, dtype=torch.float16)
+    RescaledSignSGD([weight], lr=2.0**-17).step()
+    assert weight.tolist() == pytest.approx([-0.5 - 120000 / 2**17] * 4, rel=1e-3)
+
+
 @each
 def test_a_scheduler_sets_the_rate(optimizer: Made) -> None:
     weight = torch.zeros(1, requires_grad=True)

@@ -53,7 +53,7 @@ def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
 
 def labelled(label: str, text: str, column: int = 12) -> list[str]:
     """A label in a column of its own and its text wrapped beside it."""
-    lines = wrapped(text, " " * column, f"{label:<{column}}")
+    lines = wrapped(text, " " * column, f"{label:<{column - 2}}  ")
     return [styled(label, "dim") + lines[0][len(label) :], *lines[1:]] if lines else []
 
 

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD, Adam, Optimizer
 
-from lossary._domains import Count, PositiveCount, checked
+from lossary._domains import Count, Interval, PositiveCount, checked
 from lossary._registry import suggestion, unit
-from lossary.errors import UnknownNameError
+from lossary.errors import InvalidValueError, UnknownNameError
 from lossary.optim import NormalizedSGD, RescaledSignSGD, SignSGD
 
+STEP_SIZE = Interval(low=0.0, open_low=True)
 RARE = 4  # samples that a class has at most, to be called rare
 NOTHING = 1e-30  # a probability that changes no sum
 Factory = Callable[[list[Tensor], float], Optimizer]
@@ -33,7 +34,7 @@ class ImbalanceCourse:
 
     learning_rate: float
     total: Tensor  # (steps + 1,)
-    frequent: Tensor  # (steps + 1,), over samples of classes with more than 4 samples
+    frequent: Tensor  # (steps + 1,), over samples of classes with more than 4 samples; NaN if there are none
     rare: Tensor  # (steps + 1,), over the others
 
 
@@ -84,7 +85,7 @@ def heavy_tailed_imbalance(
         learning_rates: the step sizes to choose from, for each optimizer that is not to use its own.
     Shape: for each optimizer the losses (steps + 1,) of all, of the frequent and of the rare samples.
     Units: nats.
-    Errors: a name other than these, or a size that is not a positive integer, is a ``LossaryError``.
+    Errors: a name other than these, a size that is not a positive integer, or no step size to choose from is a ``LossaryError``.
     Source: Kunstner, Yadav, Milligan, Schmidt and Bietti, "Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient Descent
         on Language Models", 2024.
 
@@ -97,6 +98,12 @@ def heavy_tailed_imbalance(
             raise UnknownNameError(
                 f"heavy_tailed_imbalance: there is no optimizer named {name!r}{suggestion(name, OPTIMIZERS)};"
                 f" there are {', '.join(OPTIMIZERS)}"
+            )
+    for name, rates in (learning_rates or {}).items():
+        if not isinstance(rates, Sequence) or not rates or not all(STEP_SIZE.allows(rate) for rate in rates):
+            raise InvalidValueError(
+                "heavy_tailed_imbalance: learning_rates must be one or more numbers > 0 for each optimizer,"
+                f" got {rates!r} for {name!r}"
             )
     labels = heavy_tailed_labels(m)
     inputs = torch.rand(len(labels), (m + 1) * 2**m, generator=torch.Generator().manual_seed(seed))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from lossary._checks import check_element_inputs, check_floating, check_shape, shape_text
+from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Count, Interval, OneOf, Positive, checked
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
@@ -77,8 +77,8 @@ def large_step_logistic(
     check_floating("large_step_logistic", "features", features)
     if features.ndim != 2:
         raise InvalidValueError(f"large_step_logistic: features must have shape (N, D), got {shape_text(tuple(features.shape))}")
+    check_tensor("large_step_logistic", "target", target)
     check_shape("large_step_logistic", "target", target, (len(features),))
-    check_element_inputs("large_step_logistic", features[:, 0], target, "features")
     if ((target != 0) & (target != 1)).any():
         raise InvalidValueError("large_step_logistic: target must be 0 or 1, got others")
     signed = (2 * target.double() - 1)[:, None] * features.detach().double()
@@ -87,7 +87,7 @@ def large_step_logistic(
     for step in range(max_steps + 1):
         margins = signed @ weight
         losses.append(softplus(-margins).mean())
-        mistakes.append(wrong := int((margins <= 0).sum()))
+        mistakes.append(wrong := len(margins) - int((margins > 0).sum()))  # NaN is wrong, too
         if not wrong or step == max_steps:
             break
         if method == "normalized":

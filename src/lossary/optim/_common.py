@@ -56,7 +56,8 @@ class TransformedGradient(Optimizer, ABC):
             return loss
         tensors, factor = self.directions(gradients)
         by = 1.0
-        if factor is not None and factor.device.type == "cpu":
+        half = any(tensor.dtype == torch.float16 for tensor in tensors)  # in which the factor may not fit
+        if factor is not None and factor.device.type == "cpu" and not half:
             by = float(factor)  # on an accelerator this would wait for all that is under way
         elif factor is not None:
             tensors = _scaled(tensors, factor)

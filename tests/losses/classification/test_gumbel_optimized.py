@@ -1,6 +1,7 @@
 """What is true of the Gumbel Optimized Loss alone; the conformance suite does the rest."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -42,6 +43,15 @@ def test_a_missed_positive_pulls_exponentially_up_to_the_clamp() -> None:
     assert gumbel_optimized(torch.tensor([[-1e4]]), torch.tensor([0])).item() == pytest.approx(math.exp(4), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_wide_clamp_forms_no_exponential_of_an_exponential(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[-10.0, -10.0], [-60.0, 60.0]], dtype=dtype, requires_grad=True)  # exp(exp(10)) is beyond float64
+    costs = gumbel_optimized(logits, torch.tensor([0, 1]), clamp=(-80.0, 80.0), reduction="none")
+    assert costs.tolist() == pytest.approx([math.exp(10), math.exp(-60)], rel=1e-5, abs=1e-20)
+    (gradient,) = torch.autograd.grad(costs.sum(), logits)
+    assert gradient.flatten().tolist() == pytest.approx([-math.exp(10), 0, 0, 0], rel=1e-3, abs=1e-20)
+
+
 def test_rare_classes_are_spared_the_negatives_of_foreground_samples() -> None:
     frequency = torch.tensor([0.5, 1e-4, 0.3, 1e-5])
     target = torch.tensor([0, 1, 2, 3])
@@ -70,7 +80,11 @@ def test_link_and_refusals() -> None:
     assert loss.link(torch.zeros(1, 3)).tolist()[0] == pytest.approx([math.exp(-1)] * 3)
     with pytest.raises(LossaryError, match=r"gumbel_optimized: logits must have shape \(N, C\), got \(2, 3, 4\)"):
         loss(torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.long))
-    with pytest.raises(LossaryError, match="clamp must be two numbers"):
-        gumbel_optimized(torch.zeros(1, 2), torch.tensor([0]), clamp=(3.0, -3.0))
+    for wrong in ((3.0, -3.0), (-81.0, 10.0), (0.0, math.nan), ("low", "high"), (1.0,), 4.0):
+        sentence = f"gumbel_optimized: clamp must be two numbers from -80 to 80, the lower one first, got {re.escape(repr(wrong))}$"
+        with pytest.raises(LossaryError, match=sentence):
+            gumbel_optimized(torch.zeros(1, 2), torch.tensor([0]), clamp=wrong)  # type: ignore[arg-type]
+        with pytest.raises(LossaryError, match=sentence):
+            GumbelOptimizedLoss(clamp=wrong)  # type: ignore[arg-type]
     with pytest.raises(LossaryError, match=r"class_frequency must have shape \(2,\), got \(3,\)"):
         gumbel_optimized(torch.zeros(1, 2), torch.tensor([0]), class_frequency=torch.ones(3))

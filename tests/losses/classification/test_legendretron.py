@@ -120,6 +120,15 @@ def test_the_first_batch_in_training_sets_the_scales_once() -> None:
     assert loss(logits, target) == value
 
 
+def test_a_broken_row_in_the_first_batch_does_not_spoil_the_scales() -> None:
+    loss = made(reduction="none")
+    logits, target = points(32, dim=5), torch.arange(32) % 5
+    for place, bad in enumerate((math.nan, math.inf, -math.inf)):
+        logits[place, 1] = bad
+    assert loss(logits, target)[3:].isfinite().all()
+    assert loss(points(8, dim=5), target[:8]).isfinite().all()
+
+
 def test_a_reloaded_link_keeps_its_scales() -> None:
     loss, again = made(), made(seed=9)
     logits, target = points(32, dim=5), torch.arange(32) % 5

@@ -80,3 +80,28 @@ def test_prefers_another_prediction_than_the_average_over_samples() -> None:
 def test_has_no_value_for_each_sample() -> None:
     with pytest.raises(InvalidValueError, match="set_dice: reduction must be 'mean' or 'sum', got 'none'"):
         set_dice(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), reduction="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gap", [10.0, 45.0, 60.0, 1e4])
+def test_without_smoothing_an_absent_class_scores_0_however_small_its_probability_is(gap: float) -> None:
+    logits = torch.tensor([[gap, 0.0]], requires_grad=True)
+    loss = set_dice(logits, torch.tensor([0]), smooth=0.0)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(0.5)
+    assert sample_dice(logits, torch.tensor([0]), smooth=0.0).item() == pytest.approx(0.5)
+    assert gradient.abs().max() < 1e-8
+    assert set_dice(logits[:0], torch.tensor([], dtype=torch.int64), smooth=0.0) == 0
+
+
+def test_lies_between_0_and_1() -> None:
+    target = torch.tensor([0, 1, 1])
+    for confidence in (-60.0, -1.0, 0.0, 60.0):
+        logits = confidence * torch.nn.functional.one_hot(target, 3).double()
+        for smooth in (0.0, 1e-3, 1.0):
+            assert 0 <= set_dice(logits, target, smooth=smooth).item() <= 1
+
+
+def test_a_class_that_does_not_exist_is_refused() -> None:
+    for wrong in (3, -1):
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            set_dice(torch.zeros(2, 3), torch.tensor([0, wrong]))

@@ -9,10 +9,11 @@ from lossary.errors import InvalidValueError
 from lossary.losses.classification.squentropy import squentropy
 
 
-def test_matches_a_loop_over_classes() -> None:
+@pytest.mark.parametrize("classes", [2, 5])
+def test_matches_a_loop_over_classes(classes: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(16, 5, dtype=torch.float64, generator=generator)
-    target = torch.randint(5, (16,), generator=generator)
+    logits = torch.randn(16, classes, dtype=torch.float64, generator=generator)
+    target = torch.randint(classes, (16,), generator=generator)
     expected = []
     for z, y in zip(logits.tolist(), target.tolist(), strict=True):
         wrong = [v for j, v in enumerate(z) if j != y]
@@ -41,3 +42,18 @@ def test_notices_a_constant_added_to_all_logits() -> None:
 def test_one_class_has_no_wrong_ones() -> None:
     with pytest.raises(InvalidValueError, match="squentropy: logits must have at least 2 classes in dimension 1, got 1"):
         squentropy(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_square_that_does_not_fit_into_half_precision() -> None:
+    logits = torch.tensor([[300.0, -300.0, 0.0]], dtype=torch.float16, requires_grad=True)
+    value = squentropy(logits, torch.tensor([0]))
+    assert value.item() == 300**2 / 2
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert gradient.tolist() == [[0.0, -300.0, 0.0]]
+
+
+def test_a_soft_label_averages_the_losses_and_does_not_square_the_average() -> None:
+    logits, q = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64), torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    log_sum = math.log(math.exp(1) + math.exp(-2) + math.exp(3))
+    expected = sum(q * (log_sum - z + (14 - z * z) / 2) for q, z in ((0.5, 1.0), (0.3, -2.0), (0.2, 3.0)))
+    assert squentropy(logits, q).item() == pytest.approx(expected)

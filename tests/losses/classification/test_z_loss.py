@@ -73,3 +73,11 @@ def test_link_ranks_by_the_standardised_logit() -> None:
     torch.testing.assert_close(found.sum(1), torch.ones(20, dtype=torch.float64))
     torch.testing.assert_close(found, ZLoss(a=2.0).link(5 * LOGITS + 3))
     assert (found.argmax(1) == LOGITS.argmax(1)).all()
+
+
+def test_two_classes_leave_nothing_to_learn() -> None:
+    logits = torch.tensor([[0.3, -1.2], [5.0, 6.0]], dtype=torch.float64, requires_grad=True)
+    value = z_loss(logits, torch.tensor([0, 0]), reduction="none")
+    assert value.tolist() == pytest.approx([math.log1p(math.exp(-1)), math.log1p(math.exp(1))])
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))

@@ -22,8 +22,8 @@ def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: flo
         q, kept = target.to(like.dtype), torch.ones_like(like[:, :1], dtype=torch.bool)
     else:
         index = target.unsqueeze(1)
-        classes = torch.arange(num_classes, device=like.device).view(-1, *[1] * (like.ndim - 2))
-        q, kept = (index == classes).to(like.dtype), index != ignore_index
+        kept = index != ignore_index
+        q = torch.zeros_like(like).scatter(1, index.masked_fill(~kept, 0).long(), 1.0)
     if label_smoothing:
         q = q * (1 - label_smoothing) + label_smoothing / num_classes
     return q.masked_fill(~kept, 0.0), kept

@@ -77,7 +77,7 @@ class ConvexGradient(nn.Module):
 
     @torch.no_grad()
     def _start(self, sums: Tensor, log_scale: Tensor, shift: Tensor | None) -> None:
-        spread, mean = torch.std_mean(sums, 0, correction=0)
+        spread, mean = torch.std_mean(sums.nan_to_num(0.0, 0.0, 0.0), 0, correction=0)  # a broken row would spoil them for good
         log_scale.copy_((1 / spread.clamp_min(1e-2) - SMALLEST_SCALE).clamp_min(SMALLEST_SCALE).log())
         if shift is not None:
             shift.copy_(-mean)

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import NonNegative, Reduction, formula
+from lossary._domains import Interval, NonNegative, Reduction, formula
 from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of, sum_over_rows
 from lossary._objective import Objective, widen
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 NOTHING_IGNORED = -100
+LIMIT = Interval(low=-80.0, high=80.0)  # beyond, exp(-z) is not in the range of float32
 
 
 def _curves(low: float, high: float) -> Curves:
@@ -46,7 +47,8 @@ def gumbel_optimized(
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`GumbelOptimizedLoss`, with the same parameters."""
-    low, high = _check(logits, target, clamp, class_frequency)
+    low, high = _range(clamp)
+    _check(logits, target, class_frequency)
     counted = None
     if class_frequency is not None:
         labels = labels_of(target, widen(logits))
@@ -57,7 +59,13 @@ def gumbel_optimized(
     return sum_over_rows(logits, target, counted, None, rule, 1.0 / max(1, logits.shape[0]) if reduction == "mean" else 1.0)
 
 
-def _check(logits: Tensor, target: Tensor, clamp: tuple[float, float], class_frequency: Tensor | None) -> tuple[float, float]:
+def _range(clamp: object) -> tuple[float, float]:
+    if isinstance(clamp, (tuple, list)) and len(clamp) == 2 and all(LIMIT.allows(bound) for bound in clamp) and clamp[0] < clamp[1]:
+        return clamp[0], clamp[1]
+    raise InvalidValueError(f"gumbel_optimized: clamp must be two numbers from -80 to 80, the lower one first, got {clamp!r}")
+
+
+def _check(logits: Tensor, target: Tensor, class_frequency: Tensor | None) -> None:
     owner = "gumbel_optimized"
     check_floating(owner, "logits", logits)
     check_tensor(owner, "target", target)
@@ -75,9 +83,6 @@ def _check(logits: Tensor, target: Tensor, clamp: tuple[float, float], class_fre
     if class_frequency is not None:
         check_floating(owner, "class_frequency", class_frequency)
         check_shape(owner, "class_frequency", class_frequency, tuple(logits.shape[1:]))
-    if not (isinstance(clamp, (tuple, list)) and len(clamp) == 2 and -80 <= clamp[0] < clamp[1] <= 80):
-        raise InvalidValueError(f"{owner}: clamp must be two numbers from -80 to 80, the lower one first, got {clamp!r}")
-    return clamp[0], clamp[1]
 
 
 @objective(
@@ -125,6 +130,7 @@ class GumbelOptimizedLoss(Objective):
         generator: torch.Generator | None = None,
         reduction: Reduction = "mean",
     ):
+        _range(clamp)
         super().__init__(
             clamp=clamp,
             class_frequency=class_frequency,

@@ -63,9 +63,10 @@ class LegendreTronLoss(Objective):
     The gradient of a strongly convex function is invertible and monotone; the link is made of such maps, and the loss is the
     logarithmic score of what it returns. It has parameters, which have to be given to the optimizer together with the model's. The
     authors' models have C - 1 outputs; here the last logit is subtracted. As with them, the first batch in training sets the scales
-    inside of the maps; that they are set is part of ``state_dict`` (in the authors' program a reloaded model sets them again). It
-    wants a long schedule: Adam at 0.01 over 240 epochs, a decay of 0.95 every 4 epochs, batches of 64, and weight decay on the link
-    as well.
+    inside of the maps; that they are set is part of ``state_dict``. (In the authors' program a reloaded model sets them again, and
+    the softmax overflows where all logits are far below 0.) Of several processes each would set scales of its own: call the loss
+    once in all of them before DistributedDataParallel makes them equal. It wants a long schedule: Adam at 0.01 over 240 epochs, a
+    decay of 0.95 every 4 epochs, batches of 64, and weight decay on the link as well.
 
     Args:
         num_classes: how many classes there are, at least 2.

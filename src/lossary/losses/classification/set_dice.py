@@ -28,9 +28,10 @@ def set_dice(
     p = log_p.exp().masked_fill(~kept, 0.0)
     sizes = p.pow(power) + q.pow(power)
     samples = [dim for dim in range(p.ndim) if dim != 1]
-    # one minus the score: nothing at all is no loss, and a small one keeps its digits
-    missing, sizes = (sizes - 2 * p * q).sum(samples), sizes.sum(samples)
-    loss = (missing / (sizes + smooth).clamp_min(torch.finfo(p.dtype).tiny)).mean()
+    # one minus the score, so that a small loss keeps its digits
+    missing, sizes = (sizes - 2 * p * q).sum(samples), sizes.sum(samples) + smooth
+    nothing = sizes < torch.finfo(p.dtype).tiny  # without smoothing, of an absent class: its score is 0, if there are samples
+    loss = torch.where(nothing, kept.any().to(p.dtype), missing / sizes.masked_fill(nothing, 1.0)).mean()
     return loss * kept.sum() if reduction == "sum" else loss
 
 

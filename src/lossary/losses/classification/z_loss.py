@@ -70,10 +70,13 @@ class ZLoss(SoftmaxObjective):
     takes two passes. A row of equal logits has no deviation to divide by: it is taken as 1, so that a layer that starts at
     zero can start to learn.
 
+    It is for many classes. Of two logits that differ one is always one deviation above the mean and the other one below, so
+    that with two classes there is nothing to learn from.
+
     Args:
         a: the sharpness of the softplus.
         b: how many deviations above the mean the true class should be.
-        eps: deviations below this count as none.
+        eps: deviations below this count as none; a gradient can be as large as one over the deviation.
         weight, ignore_index, label_smoothing, reduction: as in :class:`torch.nn.CrossEntropyLoss`.
     Shape: logits (N, C, \*) with C > 1; target (N, \*) class indices, or (N, C, \*) probabilities.
     Units: deviations of a row of logits.
