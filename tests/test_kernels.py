@@ -1,13 +1,14 @@
 """The elementary functions of the loops that Numba compiles are those of NumPy, to a few units in the last place."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
-from lossary import _kernels, _label_loops
+from lossary import _kernels, _label_loops, _row_loops
 
 WIDE = np.concatenate([np.linspace(-87.0, 88.0, 20_001), np.linspace(-1.0, 1.0, 5_001), -np.logspace(-20, 0, 3_001)])
 POSITIVE = np.concatenate([np.logspace(-37, 37, 20_001), np.linspace(0.5, 2.0, 5_001)])
@@ -78,3 +79,11 @@ def test_a_loop_with_a_formula_is_kept_on_disk_under_a_name_of_its_own() -> None
     again, run = total(other)
     assert again == 12.0
     assert [sum(hits.values()) for hits in (run.stats.cache_hits, run.stats.cache_misses)] == [1, 0]
+
+
+def test_a_kept_loop_is_not_taken_once_a_part_of_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for text in ("one", "other", "one"):
+        monkeypatch.setattr(_kernels, "_text", lambda file: text if Path(file).name == "_row_parts.py" else "")  # noqa: B023
+        names.append(_kernels.with_names(_row_loops._run, None).py_func.__qualname__)
+    assert names[0] == names[2] != names[1]

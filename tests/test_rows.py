@@ -11,7 +11,7 @@ from tests.threads import on_several_threads
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lossary import _blocks, _formulas, _kernels, _one_pass, _row_loops, _rows
+from lossary import _blocks, _formulas, _kernels, _one_pass, _row_parts, _rows
 from lossary._rows import Rows, average_over_rows
 
 
@@ -337,13 +337,13 @@ def test_few_classes_with_a_probability_need_no_sorting(monkeypatch: pytest.Monk
     first, second, share = torch.arange(37), torch.arange(37) * 5 % 65, torch.linspace(0, 1, 37)[:, None]
     target = share * torch.eye(65)[first] + (1 - share) * torch.eye(65)[second]
     sorts: list[int] = []
-    keys = _row_loops.sorted_keys
+    keys = _row_parts.sorted_keys
 
     def counted(z: Any) -> Any:
         sorts.append(len(z))
         return keys(z)
 
-    monkeypatch.setattr(_row_loops, "sorted_keys", counted)
+    monkeypatch.setattr(_row_parts, "sorted_keys", counted)
     given = {"weight": weight, "reduction": "none"}
     for mixed, sorted_rows in ((target, []), (target.double(), []), (target.index_fill(0, torch.tensor([7]), 1 / 65), [37])):
         sorts.clear()
@@ -366,7 +366,7 @@ def test_few_classes_with_a_probability_need_no_sorting(monkeypatch: pytest.Monk
 )
 def test_places_in_ascending_order(logits: Tensor, bits: int) -> None:
     z = logits.float().numpy()
-    keys = _row_loops.sorted_keys(z)
+    keys = _row_parts.sorted_keys(z)
     assert keys.dtype.itemsize * 8 == bits
     places = keys & ((1 << (z.shape[1] - 1).bit_length()) - 1)
     assert (np.sort(places) == np.arange(z.shape[1])).all()

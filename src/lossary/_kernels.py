@@ -7,11 +7,12 @@ NaN stays NaN, infinities and zeros give what they give in PyTorch, and subnorma
 This module imports Numba: import it where a batch on a processor comes, and not before.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numba
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 T = TypeVar("T")
@@ -35,6 +37,11 @@ ELEMENTARY = ("exp", "expm1", "log", "log1p", "log_sigmoid", "power", "sigmoid",
 EXACT, REORDERED = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
 
 
+@functools.cache
+def _text(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8")
+
+
 def elementary(function: Callable[..., Any]) -> Any:
     """Compile a function of numbers that loops call, and that vanishes in them."""
     return numba.njit(fastmath=EXACT, error_model="numpy", forceinline=True)(function)
@@ -45,8 +52,21 @@ def formula(function: Callable[..., Any]) -> Any:
     return numba.njit(fastmath={*EXACT, "arcp"}, error_model="numpy", forceinline=True)(function)
 
 
-def loop(function: Callable[..., Any]) -> Any:
-    """Compile a function with loops over arrays, and keep it on disk if there is a place for it."""
+def loop(function: Callable[..., Any], told: object = None) -> Any:
+    """Compile a function with loops over arrays, and keep it on disk if there is a place for it.
+
+    Numba finds what it kept by a function's name, its code and the date of its file. What else makes the difference goes into the
+    name: the text of the files whose functions it may call, as these vanish in it, and what it is ``told``.
+    """
+    files = {__file__, function.__code__.co_filename}
+    for known in function.__globals__.values():
+        if isinstance(known, Dispatcher):
+            files.add(known.py_func.__code__.co_filename)
+        elif isinstance(known, ModuleType) and known.__name__.startswith("lossary."):
+            files.add(str(known.__file__))
+    texts = [_text(file) for file in sorted(files) if not file.startswith("<")]  # a formula has no file, and is told
+    digest = hashlib.sha256(repr((told, texts)).encode()).hexdigest()[:16]
+    function.__qualname__ = f"{function.__qualname__}_{digest}"
     options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True, "boundscheck": False}
     try:
         return numba.njit(cache=True, **options)(function)
@@ -99,6 +119,21 @@ as_float: Any = intrinsic(_as_float)
 as_int: Any = intrinsic(_as_int)
 select: Any = intrinsic(_select)
 widest: Any = intrinsic(_widest)
+
+
+@elementary
+def in_order(x: Any) -> Any:
+    """An integer for a number, in the same order, with NaN above all: integers compare at the speed of memory."""
+    bits = as_int(x)
+    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
+
+
+@elementary
+def from_order(found: Any) -> Any:
+    return as_float(i32(found ^ i32(i32(found >> i32(31)) & i32(0x7FFFFFFF))))
+
+
+LEAST: Any = i32(-0x7F800001)  # of minus infinity
 
 
 @elementary
@@ -227,20 +262,11 @@ def counted(at: Any, classes: Any, ignored: Any, weight: Any) -> Any:
     return found
 
 
-def on_disk(template: Any, told: object, **names: Any) -> Any:
-    """Compile a function with these names among its globals, and keep it on disk as :func:`loop` does.
-
-    Numba finds what it kept by a function's name, its code and the file that it stands in. What else makes the difference, such as
-    the text of a formula, is ``told``, whose representation goes into the name; so does all that is in this file, as every loop
-    has some of it inside.
-    """
-    name = f"{template.__name__}_{hashlib.sha256(f'{told!r} {_OWN_TEXT}'.encode()).hexdigest()[:16]}"
-    function = FunctionType(template.__code__, {**template.__globals__, **names}, name)
-    function.__module__, function.__qualname__ = template.__module__, name
-    return loop(function)
-
-
-_OWN_TEXT = Path(__file__).read_text()
+def with_names(template: Callable[..., Any], told: object, **names: Any) -> Any:
+    """Compile a function with these names among its globals; ``told`` says all that is in them, such as the text of a formula."""
+    function = FunctionType(template.__code__, {**template.__globals__, **names}, template.__name__)
+    function.__module__, function.__qualname__ = template.__module__, template.__qualname__
+    return loop(function, told)
 
 
 def on_threads(run: Callable[[slice], T], rows: int, columns: int) -> list[T]:

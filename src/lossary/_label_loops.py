@@ -8,7 +8,7 @@ from typing import Any
 
 from lossary import _kernels
 from lossary._formulas import compiled
-from lossary._kernels import f32, on_disk, on_threads, select, widest
+from lossary._kernels import f32, on_threads, select, widest, with_names
 
 CHUNK = 1024  # elements whose cost is summed in float32
 
@@ -19,7 +19,7 @@ curves: Any = None  # what the loop below finds in place of this
 @functools.lru_cache(maxsize=128)
 def of_labels(text: str) -> Any:
     """The loop for two curves: cost if one, its slopes by the logit and by what belongs to the label, and the same if zero."""
-    return on_disk(_run, text, curves=compiled(text))
+    return with_names(_run, text, curves=compiled(text))
 
 
 def over_rows(

@@ -10,254 +10,18 @@ from typing import Any
 import numpy as np
 
 from lossary import _kernels
+from lossary import _row_parts as parts
 from lossary._formulas import compiled
-from lossary._kernels import (
-    as_float,
-    as_int,
-    elementary,
-    exp,
-    f32,
-    i32,
-    log,
-    log_of_ordinary,
-    loop,
-    on_disk,
-    on_threads,
-    select,
-    widest,
-)
+from lossary._kernels import exp, f32, log, log_of_ordinary, on_threads, select, widest, with_names
 
 SORTED = 1 << 16  # logits that are sorted at a time
-SHORT = 12  # bits of a place in a row, up to which it is kept in 32 bits together with what has room of a logit
 SEARCHED = 8  # classes of a row that have a probability, up to which each is searched for by itself, which takes less than sorting
-
-# Parts of a row that do not depend on a formula, compiled once.
-
-
-@elementary
-def _ordered(x: Any) -> Any:
-    """An integer for a number, in the same order, with NaN above all: integers compare at the speed of memory."""
-    bits = as_int(x)
-    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
-
-
-@elementary
-def _unordered(found: Any) -> Any:
-    return as_float(i32(found ^ i32(i32(found >> i32(31)) & i32(0x7FFFFFFF))))
-
-
-LEAST = i32(-0x7F800001)  # of minus infinity
-
-
-@loop
-def _largest(z: Any) -> Any:
-    """The largest number, or NaN."""
-    found = LEAST
-    for j in range(z.shape[0]):
-        found = max(found, _ordered(z[j]))
-    return _unordered(found)
-
-
-@loop
-def _largest_below(z: Any, bound: Any) -> Any:
-    """The largest number that is smaller than the bound, or minus infinity."""
-    found, limit = LEAST, _ordered(bound)  # of -0 that is -1
-    for j in range(z.shape[0]):
-        candidate = i32(_ordered(z[j]))
-        candidate = i32(0) if candidate == i32(-1) else candidate  # one zero instead of two
-        found = max(found, candidate if candidate < limit else LEAST)
-    return _unordered(found)
-
-
-@loop
-def _first_place(z: Any, of: Any) -> Any:
-    found = end = i32(z.shape[0])
-    for j in range(z.shape[0]):
-        found = min(found, i32(j) if z[j] == of else end)
-    return found
-
-
-@loop
-def _exponentials(z: Any, largest: Any, scale: Any, out: Any) -> Any:
-    """exp((z - largest) scale), and their sum."""
-    total = f32(0.0)
-    for j in range(z.shape[0]):
-        e = exp((z[j] - largest) * scale)
-        out[j] = e
-        total += e
-    return total
-
-
-@loop
-def _sum(z: Any) -> Any:
-    total = f32(0.0)
-    for j in range(z.shape[0]):
-        total += z[j]
-    return total
-
-
-@loop
-def _sum_of_squares(z: Any, centre: Any) -> Any:
-    total = f32(0.0)
-    for j in range(z.shape[0]):
-        total += (z[j] - centre) * (z[j] - centre)
-    return total
-
-
-@loop
-def _scaled(x: Any, factor: Any, out: Any) -> None:
-    for j in range(x.shape[0]):
-        out[j] = x[j] * factor
-
-
-@loop
-def _combined(e: Any, of_e: Any, z: Any, of_z: Any, centre: Any, of_distance: Any, constant: Any, out: Any) -> None:
-    for j in range(z.shape[0]):
-        out[j] = e[j] * of_e + z[j] * of_z + (z[j] - centre) * of_distance + constant
-
-
-@loop
-def _linear(z: Any, of_z: Any, centre: Any, of_distance: Any, constant: Any, out: Any) -> None:
-    for j in range(z.shape[0]):
-        out[j] = z[j] * of_z + (z[j] - centre) * of_distance + constant
-
-
-@loop
-def _added(x: Any, factor: Any, out: Any) -> None:
-    for j in range(x.shape[0]):
-        out[j] += x[j] * factor
-
-
-@loop
-def _joined(x: Any, of_x: Any, y: Any, of_y: Any, out: Any) -> None:
-    for j in range(x.shape[0]):
-        out[j] = x[j] * of_x + y[j] * of_y
-
-
-@loop
-def _masses(q: Any, index: Any, weight: Any, smoothing: Any, out: Any) -> None:
-    """q_c w_c of each class, with q a row of probabilities or one class."""
-    even = smoothing / f32(out.shape[0])
-    if q is not None:
-        for j in range(out.shape[0]):
-            out[j] = f32(q[j]) * (f32(1.0) - smoothing) + even
-    else:
-        for j in range(out.shape[0]):
-            out[j] = even
-        out[index] += f32(1.0) - smoothing
-    if weight is not None:
-        for j in range(out.shape[0]):
-            out[j] *= weight[j]
-
-
-@loop
-def _keys(z: Any, out: Any) -> None:
-    """Integers in the order of the numbers, with the place of each in the lower half."""
-    for i in range(z.shape[0]):
-        zi, oi = z[i], out[i]
-        for j in range(zi.shape[0]):
-            oi[j] = (np.int64(_ordered(zi[j])) << 32) | j
-
-
-@loop
-def _short_keys(z: Any, bits: Any, out: Any) -> None:
-    """The same in half of the room, where the place takes the last bits of the number."""
-    for i in range(z.shape[0]):
-        zi, oi = z[i], out[i]
-        for j in range(zi.shape[0]):
-            oi[j] = i32(i32(i32(_ordered(zi[j]) >> bits) << bits) | i32(j))
-
-
-@loop
-def _mended(z: Any, keys: Any, mask: Any) -> Any:
-    """Put short keys in order that differ only in the bits that the place took; False if it takes too long."""
-    patience = z.size
-    for i in range(z.shape[0]):
-        zi, ki = z[i], keys[i]
-        for j in range(1, zi.shape[0]):
-            if np.uint32(ki[j] ^ ki[j - 1]) <= mask:
-                key, k = ki[j], j
-                x = zi[np.uint32(key) & mask]
-                while k > 0 and x < zi[np.uint32(ki[k - 1]) & mask]:
-                    ki[k] = ki[k - 1]
-                    k -= 1
-                ki[k] = key
-                patience -= j - k
-        if patience < 0:
-            return False
-    return True
-
-
-def sorted_keys(z: Any) -> Any:
-    """Of each row the places of its numbers in ascending order, in the last bits of integers, which NumPy sorts fast, and twice as
-    fast if they are short."""
-    places = int(z.shape[1] - 1).bit_length()
-    if places <= SHORT:
-        keys = np.empty(z.shape, np.int32)
-        _short_keys(z, places, keys)
-        keys.sort(axis=1)
-        if _mended(z, keys, np.uint32((1 << places) - 1)):
-            return keys
-    keys = np.empty(z.shape, np.int64)
-    _keys(z, keys)
-    keys.sort(axis=1)
-    return keys
-
-
-@loop
-def _next_lower(z: Any, keys: Any, lowers: Any, places: Any) -> None:
-    """For each number the largest that is smaller, or minus infinity, and where it is, or 0."""
-    mask = np.uint32(1)  # the bits that a place takes
-    while mask + np.uint32(1) < z.shape[0]:
-        mask = np.uint32(mask << 1) | np.uint32(1)
-    before = np.uint32(keys[0]) & mask
-    lower, place, largest = f32(-np.inf), np.uint32(0), z[before]
-    for j in range(z.shape[0]):
-        at = np.uint32(keys[j]) & mask  # an index without a sign is not looked at twice
-        x = z[at]
-        if x > largest:
-            lower, place = largest, before
-        lowers[at], places[at] = lower, place
-        before, largest = at, x
-
 
 # What the loop below finds in place of these.
 formula: Any = None
 curve: Any = None
 hard = plain = margined = of_logits = softmax = linear = apart = every_lower = False
 wants_total = wants_lower = wants_top = wants_mean = wants_variance = wants_squares = False
-
-
-@loop
-def _how_many(q: Any) -> Any:
-    """How many are not 0."""
-    count = i32(0)
-    for j in range(q.shape[0]):
-        count += i32(1) if q[j] != 0 else i32(0)
-    return count
-
-
-@loop
-def _few_in_each(q: Any, most: Any) -> Any:
-    """Whether no row of probabilities has more than so many that are not 0."""
-    for i in range(q.shape[0]):  # noqa: SIM110  # Numba compiles no generators
-        if _how_many(q[i]) > most:
-            return False
-    return True
-
-
-@loop
-def _where(q: Any, out: Any) -> Any:
-    """The places of those that are not 0, which are few, and their number."""
-    found = 0
-    for start in range(0, q.shape[0], 64):
-        part = q[start : start + 64]
-        if _how_many(part) > 0:
-            for j in range(part.shape[0]):
-                if part[j] != 0:
-                    out[found] = start + j
-                    found += 1
-    return found
 
 
 @functools.lru_cache(maxsize=128)
@@ -276,7 +40,7 @@ def of_rows(
     """
     told = cost, total, needs, total_of_logits, with_margin, known, plain_masses
     top, lower, moments = {"top_log_p", "is_top"} & {*needs}, "lower_log_p" in needs, {"mean", "variance"} & {*needs}
-    return on_disk(
+    return with_names(
         _run,
         told,
         formula=compiled(cost),
@@ -310,10 +74,10 @@ def over_rows(run: Any, given: tuple[Any, ...], numbers: tuple[Any, ...], taken:
 
     def go_sorted(rows: slice) -> float:
         blocks = [slice(start, min(start + step, rows.stop)) for start in range(rows.start or 0, rows.stop, step)]
-        return sum(go(block, None if few(block) else sorted_keys(z[block])) for block in blocks)
+        return sum(go(block, None if few(block) else parts.sorted_keys(z[block])) for block in blocks)
 
     def few(rows: slice) -> bool:
-        return q is not None and numbers[0] == 0.0 and bool(_few_in_each(q[rows], SEARCHED))
+        return q is not None and numbers[0] == 0.0 and bool(parts.few_in_each(q[rows], SEARCHED))
 
     step = max(1, SORTED // z.shape[1])
     return sum(on_threads(go_sorted if every_lower else go, *z.shape))
@@ -359,24 +123,26 @@ def _run(
         if softmax:
             if hard and margined:
                 before, after = zi[:c], zi[c + 1 :]
-                largest = max(_largest(before), _largest(after))
+                largest = max(parts.largest(before), parts.largest(after))
                 largest = lead if not largest > lead else largest
                 e[c] = exp((lead - largest) * rate)
-                sum_exp = _exponentials(before, largest, rate, e[:c]) + _exponentials(after, largest, rate, e[c + 1 :]) + e[c]
+                sum_exp = (
+                    parts.exponentials(before, largest, rate, e[:c]) + parts.exponentials(after, largest, rate, e[c + 1 :]) + e[c]
+                )
             else:
-                largest = _largest(zi)
-                sum_exp = _exponentials(zi, largest, rate, e)
+                largest = parts.largest(zi)
+                sum_exp = parts.exponentials(zi, largest, rate, e)
             log_sum = log(sum_exp)
         if wants_top or (margined and not hard):
-            top = min(_first_place(zi, largest), classes - 1)
+            top = min(parts.first_place(zi, largest), classes - 1)
         if margined and not hard:
-            others = _sum(e[:top]) + _sum(e[top + 1 :])
+            others = parts.sum_of(e[:top]) + parts.sum_of(e[top + 1 :])
         if wants_mean:
-            mean = _sum(zi) / f32(classes)
+            mean = parts.sum_of(zi) / f32(classes)
         if wants_variance:
-            variance = _sum_of_squares(zi, mean) / f32(classes)
+            variance = parts.sum_of_squares(zi, mean) / f32(classes)
         if wants_squares:
-            squares = _sum_of_squares(zi, f32(0.0))
+            squares = parts.sum_of_squares(zi, f32(0.0))
         if wants_total:
             share = f32(1.0) / sum_exp
             for j in range(classes):
@@ -392,20 +158,20 @@ def _run(
                 if gradient is not None:
                     slopes[j] = slope
         if wants_lower and hard:
-            lower = _largest_below(zi, zi[c])
-            lower_place = min(_first_place(zi, lower), classes - 1)
+            lower = parts.largest_below(zi, zi[c])
+            lower_place = min(parts.first_place(zi, lower), classes - 1)
             if lower > f32(-np.inf):
                 lower = (lower - largest) * rate - log_sum
         if every_lower:
             if order is not None:
-                _next_lower(zi, order[i], lowers, places)
+                parts.next_lower(zi, order[i], lowers, places)
             elif q is not None:
-                picked = _where(q[i], chosen)
+                picked = parts.where(q[i], chosen)
                 lowers[:] = f32(-np.inf)
                 for k in range(picked):
                     j = chosen[k]
-                    lowers[j] = _largest_below(zi, zi[j])
-                    places[j] = min(_first_place(zi, lowers[j]), classes - 1)
+                    lowers[j] = parts.largest_below(zi, zi[j])
+                    places[j] = min(parts.first_place(zi, lowers[j]), classes - 1)
         top_log_p = -log_sum
 
         # What the row costs, and the slopes by the numbers.
@@ -426,7 +192,7 @@ def _run(
             if plain:
                 mass = q[i]
             else:
-                _masses(q[i] if q is not None else None, c, weight, smoothing, mass)
+                parts.masses(q[i] if q is not None else None, c, weight, smoothing, mass)
             keep, to_largest = f32(1.0), f32(0.0)
             if margined:
                 keep = exp(-margin * rate)
@@ -494,26 +260,26 @@ def _run(
             constant = to_mean * factor / f32(classes)
             if hard:
                 if softmax and linear:
-                    _combined(e, of_e, zi, of_z, mean, of_distance, constant, out)
+                    parts.combined(e, of_e, zi, of_z, mean, of_distance, constant, out)
                 elif softmax:
-                    _scaled(e, of_e, out)
+                    parts.scaled(e, of_e, out)
                 else:
-                    _linear(zi, of_z, mean, of_distance, constant, out)
+                    parts.linear(zi, of_z, mean, of_distance, constant, out)
                 out[c] += (own_slope + to_p) * factor
             else:
                 if margined:
                     slope_of_largest = out[top] * factor + of_e * e[top]
-                    _joined(out, factor, e, of_e - to_largest * rate * factor, out)
+                    parts.joined(out, factor, e, of_e - to_largest * rate * factor, out)
                     out[top] = slope_of_largest
                 elif softmax:
-                    _joined(out, factor, e, of_e, out)
+                    parts.joined(out, factor, e, of_e, out)
                 else:
-                    _scaled(out, factor, out)
+                    parts.scaled(out, factor, out)
                 if linear:
-                    _linear(zi, of_z, mean, of_distance, constant, e)
-                    _added(e, f32(1.0), out)
+                    parts.linear(zi, of_z, mean, of_distance, constant, e)
+                    parts.added(e, f32(1.0), out)
             if wants_total:
-                _added(slopes, of_slope, out)
+                parts.added(slopes, of_slope, out)
             if wants_top:
                 out[top] += to_top * factor
             if every_lower:

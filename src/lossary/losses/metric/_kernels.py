@@ -11,10 +11,25 @@ from typing import Any
 import numba
 import numpy as np
 
-from lossary._kernels import REORDERED, as_float, as_int, elementary, exp, f32, i32, log, loop, sigmoid, softplus
+from lossary._kernels import (
+    LEAST,
+    REORDERED,
+    as_float,
+    as_int,
+    elementary,
+    exp,
+    f32,
+    from_order,
+    i32,
+    in_order,
+    log,
+    loop,
+    sigmoid,
+    softplus,
+)
+from lossary._row_parts import largest
 
 NOTHING = f32(-np.inf)
-NOTHING_IN_ORDER = i32(-2139095041)
 
 
 def part_of_loop(function: Callable[..., Any]) -> Any:
@@ -22,35 +37,14 @@ def part_of_loop(function: Callable[..., Any]) -> Any:
     return numba.njit(fastmath=REORDERED, error_model="numpy")(function)
 
 
-# Two things the compiler does not turn into vector instructions: a maximum of floating-point numbers, for which their bits are as
-# good once negative ones are turned round; and several sums over what a condition selects, which are therefore written as products.
-
-
-@elementary
-def in_order(x: Any) -> Any:
-    """An integer that is the larger the larger x is; NaN is the largest."""
-    bits = as_int(x)
-    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
-
-
-@elementary
-def from_order(key: Any) -> Any:
-    return as_float(i32(key ^ i32(i32(key >> i32(31)) & i32(0x7FFFFFFF))))
-
-
-@part_of_loop
-def largest(x: Any) -> Any:
-    found = NOTHING_IN_ORDER
-    for j in range(x.shape[0]):
-        key = in_order(x[j])
-        found = key if key > found else found
-    return from_order(found)
+# Two things the compiler does not turn into vector instructions: a maximum of floating-point numbers, for which integers in their
+# order are as good; and several sums over what a condition selects, which are therefore written as products.
 
 
 @part_of_loop
 def largest_logit(x: Any, gamma: Any, margin: Any) -> Any:
     """Of negatives in the circle loss."""
-    found = NOTHING_IN_ORDER
+    found = LEAST
     for j in range(x.shape[0]):
         key = in_order(gamma * max(x[j] + margin, f32(0.0)) * (x[j] - margin))
         found = key if key > found else found
