@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError
 from lossary.metrics import reliability_curve, smooth_ece, smooth_ece_from_logits
 
 
@@ -155,8 +155,11 @@ def test_mistakes_are_named() -> None:
         smooth_ece(f.view(2, 2), y.view(2, 2))
     with pytest.raises(InvalidTypeError, match=r"smooth_ece: confidence must be floating point, got torch\.int64"):
         smooth_ece(f.long(), y)
-    with pytest.raises(InvalidValueError, match="reliability_curve: bandwidth must be a finite number > 0, got 0"):
+    with pytest.raises(InvalidValueError, match="reliability_curve: bandwidth must be a finite number > 0 or None, got 0"):
         reliability_curve(f, y, 0.0)
+    for wrong in (True, "wide"):
+        with pytest.raises(InvalidTypeError, match=f"smooth_ece: bandwidth must be a finite number > 0 or None, got {wrong!r}"):
+            smooth_ece(f, y, wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidTypeError, match="smooth_ece_from_logits: target must be class indices"):
         smooth_ece_from_logits(torch.rand(4, 2), y)
     with pytest.raises(InvalidValueError, match=r"smooth_ece_from_logits: logits must have shape \(N, C, \*\), got \(4,\)"):
@@ -220,16 +223,24 @@ def test_the_diagram_shows_curve_band_and_density() -> None:
     ("options", "message"),
     [
         ({"level": 1.0}, r"reliability_curve: level must be a number between 0 and 1 or None, got 1\.0"),
+        ({"level": "most"}, "reliability_curve: level must be a number from 0 to 1 or None, got 'most'"),
         ({"resamples": 1}, "reliability_curve: resamples must be an integer >= 2, got 1"),
+        ({"resamples": 2.5}, r"reliability_curve: resamples must be an integer >= 2, got 2\.5"),
     ],
 )
-def test_mistakes_about_the_band_are_named(options: dict[str, float], message: str) -> None:
-    with pytest.raises(InvalidValueError, match=message):
+def test_mistakes_about_the_band_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(LossaryError, match=message):
         reliability_curve(torch.rand(4), torch.ones(4), **options)  # type: ignore[arg-type]
 
 
 def test_what_is_not_a_number_stays_so() -> None:
-    assert smooth_ece(torch.tensor([0.5, math.nan]), torch.ones(2)).isnan()
+    confidence = torch.tensor([0.5, math.nan])
+    assert smooth_ece(confidence, torch.ones(2)).isnan()
+    curve = reliability_curve(confidence, torch.ones(2))
+    assert math.isnan(curve.error)
+    assert curve.accuracy.isnan().all()
+    assert curve.low.isnan().all()
+    assert "nan" in curve.plot().layout.title.text
 
 
 @pytest.mark.parametrize("power", [0.1, 1.0, 3.0, 30.0])

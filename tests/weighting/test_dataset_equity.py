@@ -23,6 +23,7 @@ def test_limits() -> None:
     assert float(weights[-1]) == pytest.approx(0.5 / 1.5)
     assert (weights.diff() < 0).all()
     assert dataset_equity_weight(likelihood, eta=1e9).tolist() == pytest.approx([1.0] * 4)
+    assert dataset_equity_weight(torch.tensor([1.0000001]), gamma=2.5).tolist() == [0.5]  # a share that rounding took above 1
     two = dataset_equity_weight(torch.tensor([0.05, 0.95]))
     assert float(two[0] / two[1]) == pytest.approx(1.8, abs=0.03)  # what the defaults make of 5 % against 95 %
 

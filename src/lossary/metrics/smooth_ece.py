@@ -12,12 +12,13 @@ and never exceeds the mean of |f - y|, and makes the cost of another width indep
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._domains import Fraction, Interval, Positive, checked
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -28,6 +29,8 @@ CELLS = 4096  # of the grid on [0, 1]; a width below one cell cannot be told fro
 SHOWN = 16  # every so many grid points one is returned in a reliability curve
 TOLERANCE = 1e-7  # of the self-consistent width
 MOST_STEPS = 40  # towards it; about eight are taken, unless single precision cannot meet the tolerance
+
+Several = Annotated[int, Interval(low=2, whole=True)]
 
 
 class ReliabilityCurve(NamedTuple):
@@ -71,7 +74,8 @@ def _gaps(values: Tensor) -> list[float | None]:
 
 
 @unit(kind="diagnostic")
-def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: float | None = None) -> Tensor:
+@checked("smooth_ece")
+def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: Positive | None = None) -> Tensor:
     r"""The smooth calibration error: how far confidence is from correctness, without the jumps of bins.
 
     .. math:: \mathrm{smECE}_s = \int_0^1 |r_s(t)|\,dt, \qquad r_s(t) = \frac1n \sum_i (f_i - y_i) K_s(t, f_i)
@@ -93,7 +97,7 @@ def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: float | None = No
     >>> smooth_ece(torch.tensor([0.9, 0.9, 0.9, 0.9]), torch.tensor([1, 1, 1, 0]))
     tensor(0.1500)
     """
-    _check("smooth_ece", confidence, correct, bandwidth)
+    _check("smooth_ece", confidence, correct)
     if confidence.numel() == 0:
         return confidence.sum() * 0.0
     values = _widened(confidence)
@@ -104,7 +108,8 @@ def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: float | None = No
 
 
 @unit(kind="diagnostic")
-def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: float | None = None, ignore_index: int = -100) -> Tensor:
+@checked("smooth_ece_from_logits")
+def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive | None = None, ignore_index: int = -100) -> Tensor:
     r"""The smooth calibration error of the top label of a classifier.
 
     .. math:: f_i = \max_c \mathrm{softmax}(z_i)_c, \qquad y_i = [\mathrm{argmax}_c z_{ic} = t_i]
@@ -135,13 +140,14 @@ def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: float | No
 
 
 @unit(kind="diagnostic")
+@checked("reliability_curve")
 def reliability_curve(
     confidence: Tensor,
     correct: Tensor,
-    bandwidth: float | None = None,
+    bandwidth: Positive | None = None,
     *,
-    level: float | None = 0.95,
-    resamples: int = 200,
+    level: Fraction | None = 0.95,
+    resamples: Several = 200,
     generator: torch.Generator | None = None,
 ) -> ReliabilityCurve:
     r"""The smooth reliability diagram: how often predictions of each confidence were right, with a band around it.
@@ -165,11 +171,9 @@ def reliability_curve(
     >>> round(curve.error, 3), round(float(curve.accuracy[230]), 3)
     (0.15, 0.75)
     """
-    _check("reliability_curve", confidence, correct, bandwidth)
+    _check("reliability_curve", confidence, correct)
     if level is not None and not 0 < level < 1:
         raise InvalidValueError(f"reliability_curve: level must be a number between 0 and 1 or None, got {level}")
-    if resamples < 2:
-        raise InvalidValueError(f"reliability_curve: resamples must be an integer >= 2, got {resamples}")
     values = _widened(confidence.detach())
     right = correct.detach().to(values.dtype)
     at = torch.linspace(0.0, 1.0, CELLS // SHOWN + 1, dtype=values.dtype, device=values.device)
@@ -186,7 +190,7 @@ def reliability_curve(
     if level is not None:
         draws = generator or torch.Generator(values.device).manual_seed(0)
         # A bootstrap counts each prediction a Poisson number of times; so does, cell by cell, the sum of those in a cell.
-        rates = len(values) * torch.stack([hits, misses]).clamp_min(0.0)
+        rates = len(values) * torch.stack([hits, misses]).clamp_min(0.0).nan_to_num(0.0)
         counts = torch.poisson(rates.unsqueeze(1).expand(-1, resamples, -1), generator=draws) / len(values)
         again, _ = _quotient(counts[0], counts[1], shown)
         bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype, device=values.device)
@@ -204,7 +208,7 @@ def _quotient(hits: Tensor, misses: Tensor, width: float) -> tuple[Tensor, Tenso
     return accuracy, density.clamp_min(0.0)
 
 
-def _check(owner: str, confidence: Tensor, correct: Tensor, bandwidth: float | None) -> None:
+def _check(owner: str, confidence: Tensor, correct: Tensor) -> None:
     check_floating(owner, "confidence", confidence)
     check_tensor(owner, "correct", correct)
     if confidence.ndim != 1:
@@ -212,8 +216,6 @@ def _check(owner: str, confidence: Tensor, correct: Tensor, bandwidth: float | N
     check_shape(owner, "correct", correct, tuple(confidence.shape))
     if correct.is_complex():
         raise InvalidTypeError(f"{owner}: correct must be real, got {correct.dtype}")
-    if bandwidth is not None and not 0 < bandwidth < math.inf:
-        raise InvalidValueError(f"{owner}: bandwidth must be a finite number > 0, got {bandwidth}")
 
 
 def _widened(values: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def dataset_equity_weight(likelihood: Tensor, eta: NonNegative = 1.0, gamma: Non
     tensor([1.0000, 0.5156, 0.5000])
     """
     check_floating("dataset_equity_weight", "likelihood", likelihood)
-    return (eta + (1 - likelihood).pow(gamma)) / (eta + 1)
+    rest = (1 - likelihood).clamp_min(0.0)  # of a share that rounding took above 1 no fractional power is a number
+    return (eta + rest.pow(gamma)) / (eta + 1)
 
 
 @unit(kind="data_rule")

@@ -121,3 +121,12 @@ def test_bad_input_is_one_sentence(given: dict[str, object], message: str) -> No
     arguments = {"logits": LOGITS, "target": TARGET, "index": INDEX, "sample_temperature": STORED}
     with pytest.raises(LossaryError, match=f"^aldr_kl: {message}"):
         aldr_kl(**{**arguments, **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_any_integers_are_places_and_classes(dtype: torch.dtype) -> None:
+    """Of uint8 as well, which indexing takes for a mask, and of as many as there are samples."""
+    index, target = torch.tensor([2, 0, 1]), torch.tensor([1, 0, 4])
+    expected, loss = (AldrKlLoss(num_samples=3) for _ in range(2))
+    assert loss(LOGITS[:3], target.to(dtype), index.to(dtype)) == expected(LOGITS[:3], target, index)
+    assert loss.sample_temperature.tolist() == expected.sample_temperature.tolist()

@@ -51,6 +51,7 @@ def test_a_table_is_looked_up_by_index() -> None:
     assert DatasetEquityLoss.requires == DatasetEquityLoss().requires == ("likelihood",)
     index = torch.tensor([5, 0, 3, 3, 1, 2])
     assert loss(LOGITS, TARGET, index=index) == dataset_equity(LOGITS, TARGET, LIKELIHOOD[index])
+    assert loss(LOGITS, TARGET, index=index.to(torch.uint8)) == loss(LOGITS, TARGET, index=index)  # and is no mask
     assert "likelihood" in loss.state_dict()
     assert repr(loss) == (
         "DatasetEquityLoss(eta=1.0, gamma=5.0, likelihood='table of 6 samples', base='cross_entropy', ignore_index=-100, "

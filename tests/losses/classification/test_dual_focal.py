@@ -56,3 +56,20 @@ def test_the_runner_up_has_a_gradient_through_the_factor() -> None:
         moved[0, j] += step
         slope = (by_loop(moved[0].tolist(), 0, 2.0) - by_loop(logits[0].tolist(), 0, 2.0)) / step
         assert gradient[0, j].item() == pytest.approx(slope, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3000])  # plain operations, and one pass
+def test_logits_that_differ_are_no_tie_where_their_probabilities_round_to_one_number(size: int) -> None:
+    logits = torch.tensor([[0.0, 1e-8]]).repeat(size, 1)
+    assert dual_focal(logits, torch.ones(size, dtype=torch.long), gamma=2.0).item() == pytest.approx(math.log(2))
+    assert dual_focal(logits, torch.zeros(size, dtype=torch.long), gamma=2.0).item() == pytest.approx(math.log(2) / 4)
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5])
+@pytest.mark.parametrize("size", [20.0, 1e4])
+def test_a_fractional_exponent_has_a_finite_slope_where_the_class_is_certain(gamma: float, size: float) -> None:
+    logits = torch.tensor([[size, 0.0, 0.0]], requires_grad=True)
+    loss = dual_focal(logits, torch.tensor([0]), gamma=gamma)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(0.0, abs=1e-8)
+    assert gradient.isfinite().all()

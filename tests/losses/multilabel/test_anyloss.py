@@ -101,3 +101,22 @@ def test_the_geometric_mean_has_a_finite_slope_where_every_positive_is_wrong() -
         (gradient,) = torch.autograd.grad(anyloss(logits, torch.tensor([1.0, 0.0, 0.0]), metric="g_mean"), logits)
         assert gradient.isfinite().all()
         assert gradient[0] <= 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_ignored_may_be_anything(metric: str) -> None:
+    target = torch.tensor([1.0, 0.0, -100.0, -100.0])
+    logits = torch.tensor([0.1, 0.2, math.nan, math.inf], requires_grad=True)
+    loss = anyloss(logits, target, metric=metric)  # type: ignore[arg-type]
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(anyloss(logits[:2], target[:2], metric=metric).item())  # type: ignore[arg-type]
+    assert gradient[:2].isfinite().all()
+    assert gradient[2:].tolist() == [0.0, 0.0]
+
+
+def test_the_root_has_a_finite_slope_whatever_is_added_under_it() -> None:
+    logits = torch.tensor([-50.0, -50.0], requires_grad=True)
+    loss = anyloss(logits, torch.tensor([1.0, 0.0]), metric="g_mean", amplification=1e4, eps=1e-60)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(1.0)
+    assert gradient.isfinite().all()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lossary.errors import InvalidValueError
+from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.losses.multilabel.ensloss import EnsLoss, ensloss, inverse_box_cox
 
 
@@ -64,6 +64,8 @@ def test_one_sample_has_a_random_multiple_of_the_gradient_of_a_perceptron() -> N
 def test_box_cox_goes_through_zero_and_stays_a_number_where_its_base_is_zero() -> None:
     noise = torch.tensor([-5.0, -1.0, 0.0, 2.0, 5.0])
     torch.testing.assert_close(inverse_box_cox(noise, 1e-6), noise.exp(), rtol=1e-4, atol=0)
+    for tiny in (1e-29, 1e-31, -1e-60):  # the last is 0 in single precision
+        torch.testing.assert_close(inverse_box_cox(noise, tiny), noise.exp())
     assert inverse_box_cox(noise, 1.0).tolist() == pytest.approx([0, 0, 1, 3, 6])
     assert inverse_box_cox(noise, -1.0).tolist() == pytest.approx([1 / 6, 1 / 2, 1, math.inf, math.inf])
 
@@ -113,6 +115,17 @@ def test_noise_has_to_fit() -> None:
     logits, target, noise = batch()
     with pytest.raises(InvalidValueError, match=r"ensloss: noise must have shape \(40,\), got \(39,\)"):
         ensloss(logits, target, noise[1:])
+    with pytest.raises(InvalidTypeError, match=r"ensloss: noise must be a tensor, got list"):
+        ensloss(logits, target, noise.tolist())  # type: ignore[arg-type]
+
+
+def test_parts_of_a_batch_have_orders_of_their_own() -> None:
+    """Alone, each sample has the slope of its own number; together, the smaller margin has the steeper one."""
+    logits, target, noise = torch.tensor([-1.0, 0.5]), torch.ones(2), torch.tensor([-3.0, 0.0])
+    whole = gradient_of(logits, target, noise, 0.0)
+    parts = torch.cat([gradient_of(logits[i : i + 1], target[i : i + 1], noise[i : i + 1], 0.0) for i in range(2)])
+    torch.testing.assert_close(whole, parts.flip(0))
+    assert whole[0] < whole[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -39,6 +39,7 @@ def aldr_kl(
     check_integers("aldr_kl", "index", index)
     check_shape("aldr_kl", "index", index, (logits.shape[0],))
     check_floating("aldr_kl", "sample_temperature", sample_temperature)
+    target, index = target.long(), index.long()  # a uint8 would be taken for a mask
 
     z = normalized(widen(logits), normalize)
     classes = z.shape[1]
@@ -82,14 +83,14 @@ class AldrKlLoss(Objective):
         temperature: the starting temperature lambda_0; the authors choose from 0.1, 1 and 10 on validation data.
         margin: the margin c, inside of the softmax as in the paper.
         alpha: how strongly a temperature is held at its start, above 1.
-        normalize: divide the logits by their mean size (``"l1"``), or make them positive with a mean of one (``"softplus"``); the
-            authors' program always does one of them.
+        normalize: divide the logits by their mean size, or 1e-3 if that is smaller still (``"l1"``), or make them positive with a
+            mean of one (``"softplus"``); the authors' program always does one of them.
         reduction: as in :class:`torch.nn.CrossEntropyLoss`.
     Shape: logits (N, C) with C > 1; target (N,) class indices; index (N,) int64, the places of the samples in the training set.
     Units: logits.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification: Consistency, Robustness and
-        Adaptivity", 2023.
+        Adaptivity", 2021.
 
     >>> loss = AldrKlLoss(num_samples=100)
     >>> loss(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0]), torch.tensor([42]))
@@ -129,7 +130,7 @@ class AldrKlLoss(Objective):
         del parameters["num_samples"]
         loss, new = aldr_kl(logits, target, index, self.sample_temperature, **parameters)
         if self.training:
-            self.sample_temperature[index] = new.to(self.sample_temperature.dtype)
+            self.sample_temperature[index.long()] = new.to(self.sample_temperature.dtype)
         return loss
 
     def link(self, output: Tensor) -> Tensor:

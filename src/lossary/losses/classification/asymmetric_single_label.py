@@ -74,7 +74,7 @@ class AsymmetricSingleLabelLoss(SoftmaxObjective):
     Shape: logits (N, C, \*); target (N, \*) class indices, or (N, C, \*) probabilities.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
-    Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", 2020: the single-label variant of its program.
+    Source: Ben-Baruch and others, "Asymmetric Loss For Multi-Label Classification", 2020: the single-label variant of its program.
 
     >>> AsymmetricSingleLabelLoss()(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0]))
     tensor(0.1334)

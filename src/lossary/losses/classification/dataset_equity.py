@@ -108,7 +108,7 @@ class DatasetEquityLoss(Objective):
         check_floating(self.name, "logits", logits)
         check_integers(self.name, "index", index)
         check_shape(self.name, "index", index, tuple(logits.shape[:1]))
-        return self.likelihood[index]
+        return self.likelihood[index.long()]  # a uint8 would be taken for a mask
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)

@@ -51,7 +51,8 @@ class DualFocalLoss(SoftmaxObjective):
     .. math:: \ell(z, y) = -(1 - p_y + p_j)^\gamma \log p_y, \qquad p_j = \max \{p_k : p_k < p_y\} \text{ or } 0
 
     The factor turns a sample down only when its class leads by much, which mends the focal loss's lack of confidence. Ties are
-    told apart by comparing logits, and the runner-up has a gradient too.
+    told apart by comparing logits, which rounding does not join or part as it does probabilities (compared by the authors' program,
+    which also dies of a batch of one); the runner-up has a gradient too.
 
     Args:
         gamma: how strongly clear cases are turned down; 0 is cross-entropy. The paper chooses it by validation, about 5.

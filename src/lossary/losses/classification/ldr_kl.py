@@ -66,13 +66,14 @@ class LdrKlLoss(SoftmaxObjective):
     Args:
         temperature: lambda; small ones look at the strongest rival alone.
         margin: c, by how much the true class should lead.
-        normalize: None; "l1" divides the logits by their mean size; "softplus" makes them positive with a mean of one.
+        normalize: None; "l1" divides the logits by their mean size, or 1e-3 if that is smaller still; "softplus" makes them
+            positive with a mean of one.
         weight, ignore_index, label_smoothing, reduction: as in :class:`torch.nn.CrossEntropyLoss`.
     Shape: logits (N, C, \*); target (N, \*) class indices, or (N, C, \*) probabilities.
     Units: nats, less log C.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Zhu, Ying and Yang, "Label Distributionally Robust Losses for Multi-class Classification: Consistency, Robustness and
-        Adaptivity", 2023. As in the paper the margin is inside of the soft maximum; the authors' program also normalises the
+        Adaptivity", 2021. As in the paper the margin is inside of the soft maximum; the authors' program also normalises the
         logits, which is a parameter here.
 
     >>> LdrKlLoss()(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0]))

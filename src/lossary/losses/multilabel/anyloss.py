@@ -29,8 +29,9 @@ def anyloss(
 ) -> Tensor:
     """The pure function behind :class:`AnyLoss`, with the same parameters."""
     check_element_inputs("anyloss", logits, target)
-    wide = widen(logits)
     kept = target != ignore_index
+    wide = widen(logits).masked_fill(~kept, 0.0)
+    floor = max(eps, torch.finfo(torch.float32).tiny)
     positive = target.to(wide.dtype).masked_fill(~kept, 0.0)
     negative = (1 - target.to(wide.dtype)).masked_fill(~kept, 0.0)
     steep = amplification / 2 * torch.tanh(wide / 2)  # L (p - 1/2), also where p rounds to 0 or 1
@@ -55,7 +56,7 @@ def anyloss(
         else:
             hit, calm = true_positives / of_positives, true_negatives / of_negatives
             product = torch.where(some_positives, hit, calm) * torch.where(some_negatives, calm, hit)
-            loss = 1 - ((product + eps) / (1 + eps)).sqrt()
+            loss = 1 - ((product + floor) / (1 + floor)).sqrt()
             loss = torch.where(total > 0, loss, 0.0)
 
     return loss * total if reduction == "sum" else loss
@@ -77,9 +78,9 @@ class AnyLoss(SigmoidObjective):
         h_i = \sigma\!\left(L\,(\sigma(z_i) - \tfrac12)\right)
 
     All elements of the batch share one confusion matrix. It is a function of the batch as a whole: the larger the batch, the closer
-    to the metric, and the sums are always over this batch (a program that divides by the size of the whole data set is only right
-    for full batches). Samples that are utterly wrong have hardly any gradient: begin with small weights, or with
-    ``binary_cross_entropy``.
+    to the metric, and the sums are always over this batch. The authors' programs differ: one divides by the size of the whole data
+    set, which is only right for full batches, and the slope of the geometric mean written out in the other is four times too large.
+    Samples that are utterly wrong have hardly any gradient: begin with small weights, or with ``binary_cross_entropy``.
 
     In a batch without positives, or without negatives, the rate of the missing class counts as that of the other one, and
     an F-score without positives is the share of negatives that are right; so such a batch still teaches something.

@@ -10,6 +10,8 @@ from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 from lossary.losses.multilabel._common import softplus
 
+SMALLEST = torch.finfo(torch.float32).tiny
+
 
 @formula
 def asymmetric(
@@ -29,15 +31,16 @@ def asymmetric(
 ) -> Tensor:
     """The pure function behind :class:`AsymmetricLoss`, with the same parameters."""
     check_element_inputs("asymmetric", logits, target)
+    lowest, margin = max(eps, SMALLEST), max(clip, SMALLEST)
 
     def costs(z: Tensor) -> Pair:
-        p = z.sigmoid()
+        p, q = z.sigmoid(), torch.sigmoid(-z)
         shifted = (p - clip).clamp_min(0.0) if clip else p
-        focus_one, focus_zero = torch.sigmoid(-z).clamp_min(eps).pow(gamma_pos), shifted.clamp_min(eps).pow(gamma_neg)
+        focus_one, focus_zero = q.clamp_min(lowest).pow(gamma_pos), shifted.clamp_min(lowest).pow(gamma_neg)
         if detach_focusing:
             focus_one, focus_zero = focus_one.detach(), focus_zero.detach()
-        # the margin keeps the second logarithm away from 0; without it only the logit tells how far p is from 1
-        minus_log_not_shifted = -(1 - shifted).log() if clip else softplus(z)
+        # 1 - p_m from its other side, as a small margin is lost beside a p that rounds to 1; without one only the logit knows
+        minus_log_not_shifted = -(q + margin).clamp_max(1.0).log() if clip else softplus(z)
         return focus_one * softplus(-z), focus_zero * minus_log_not_shifted
 
     return average_over_labels(
@@ -73,7 +76,8 @@ class AsymmetricLoss(SigmoidObjective):
 
     Made for many labels of which few are positive. It gives up calibration: choose thresholds anew. The logarithms are computed
     from the logits; programs that clamp probabilities at 1e-8 give a missed positive at logit -30 hardly any gradient, and in
-    float16 an infinite loss. A soft target averages the two losses.
+    float16 an infinite loss. A soft target averages the two losses; programs that mix the two exponents by it are right for hard
+    ones only. With a margin a negative costs -log m at most, so one that is utterly wrong has no gradient.
 
     Args:
         gamma_neg, gamma_pos: focusing of negatives and positives.
@@ -86,8 +90,8 @@ class AsymmetricLoss(SigmoidObjective):
     Shape: logits and target of one shape (N, \*) or (N, L, \*); target in [0, 1].
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
-    Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", 2020. The authors' program sums over all elements; here
-        the mean is the default, so with SGD the learning rate has to be rescaled.
+    Source: Ben-Baruch and others, "Asymmetric Loss For Multi-Label Classification", 2020. The authors' program sums over all
+        elements; here the mean is the default, so with SGD the learning rate has to be rescaled.
 
     >>> AsymmetricLoss()(torch.tensor([2.0, -2.0]), torch.tensor([1.0, 1.0]))
     tensor(1.1269)

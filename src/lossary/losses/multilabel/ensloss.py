@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs, check_shape
+from lossary._checks import check_element_inputs, check_floating, check_shape
 from lossary._domains import Real, SetReduction, formula
 from lossary._objective import SigmoidObjective, widen
 from lossary._registry import objective
@@ -13,7 +13,7 @@ from lossary._registry import objective
 
 def inverse_box_cox(noise: Tensor, box_cox: float) -> Tensor:
     """max(1 + lambda e, 0) ^ (1 / lambda), and its limit e ^ noise for lambda = 0; for a negative lambda it may be infinite."""
-    if box_cox == 0:
+    if abs(box_cox) < 1e-30:  # 0, or what single precision takes for it
         return noise.exp()
     return (torch.log1p((box_cox * noise).clamp_min(-1.0)) / box_cox).exp()
 
@@ -43,6 +43,7 @@ def ensloss(
     if noise is None:
         noise = torch.randn(margins.shape, generator=generator, dtype=torch.float32, device=logits.device)
     else:
+        check_floating("ensloss", "noise", noise)
         check_shape("ensloss", "noise", noise, tuple(logits.shape))
     loss = (slopes(margins.detach(), noise.flatten().to(margins.dtype), box_cox) * margins).sum()
     return loss if reduction == "sum" else loss / max(margins.numel(), 1)
