@@ -54,6 +54,14 @@ def test_a_soft_label_is_two_samples() -> None:
     torch.testing.assert_close(soft, listed)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_a_target_that_is_learned_has_a_gradient_where_it_is_0_or_1_too(size: float) -> None:
+    logits, target = size * torch.tensor([0.7, -0.2, 1.3]), torch.tensor([1.0, 1.0, 0.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(normalized_logistic(logits, target), target)
+    weights = [1 / (1 + math.exp(min(m, 700.0))) for m in (0.7 * size, -0.2 * size, -1.3 * size)]
+    torch.testing.assert_close(gradient, -logits / sum(weights))  # softplus(-z) - softplus(z) = -z
+
+
 def test_logarithm_of_softplus_has_its_digits_on_both_sides() -> None:
     for x in (-500.0, -30.5, -30.0, -29.5, -1.0, 0.0, 20.5, 400.0):
         # log1p(u) / u for the small u = e^x, whose logarithm is all that is left of it

@@ -9,6 +9,8 @@ from lossary._domains import SetReduction, formula
 from lossary._objective import SigmoidObjective, widen
 from lossary._registry import objective
 
+LARGEST = 80.0  # a logarithm of what fits into float32
+
 
 def log_softplus(x: Tensor) -> Tensor:
     """log(log(1 + e^x)), which for very negative x is x - e^x / 2 and has to be written so."""
@@ -24,14 +26,15 @@ def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -
     kept = target != ignore_index
     q = target.to(wide.dtype)
     margins = torch.stack([wide, -wide])  # if the label is 1, and if it is 0
-    log_mass = torch.stack([q, 1 - q]).masked_fill(~kept, 0.0).log()
+    mass = torch.stack([q, 1 - q]).masked_fill(~kept, 0.0)
     # Both sums become 0 in a batch that is separated well; taken relative to the weights, in log space, they do not.
-    log_weights = (log_mass + logsigmoid(-margins)).detach()
+    log_weights = (mass.log() + logsigmoid(-margins)).detach()
     scale = log_weights.flatten().logsumexp(0)
     nothing = scale == -torch.inf
     scale = scale.masked_fill(nothing, 0.0)
     divisor = (log_weights - scale).exp().sum().masked_fill(nothing, 1.0)  # 1, but for the rounding of the scale
-    loss = (log_mass + log_softplus(-margins) - scale).exp().sum() / divisor
+    costs = (log_softplus(-margins) - scale).clamp_max(LARGEST).exp()  # only those without mass are larger
+    loss = (mass * costs).sum() / divisor
     return loss * kept.sum() if reduction == "sum" else loss
 
 
