@@ -38,8 +38,8 @@ EXACT, REORDERED = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
 
 
 @functools.cache
-def _text(file: str) -> str:
-    return Path(file).read_text(encoding="utf-8")
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def elementary(function: Callable[..., Any]) -> Any:
@@ -64,9 +64,9 @@ def loop(function: Callable[..., Any], told: object = None) -> Any:
             files.add(known.py_func.__code__.co_filename)
         elif isinstance(known, ModuleType) and known.__name__.startswith("lossary."):
             files.add(str(known.__file__))
-    texts = [_text(file) for file in sorted(files) if not file.startswith("<")]  # a formula has no file, and is told
-    digest = hashlib.sha256(repr((told, texts)).encode()).hexdigest()[:16]
-    function.__qualname__ = f"{function.__qualname__}_{digest}"
+    digests = [_digest(file) for file in sorted(files) if not file.startswith("<")]  # a formula has no file, and is told
+    name = hashlib.sha256(repr((told, digests)).encode()).hexdigest()[:16]
+    function.__qualname__ = f"{function.__qualname__}_{name}"
     options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True, "boundscheck": False}
     try:
         return numba.njit(cache=True, **options)(function)
