@@ -67,6 +67,8 @@ def test_mistakes_are_named() -> None:
         calibrator(torch.zeros(2, 5), torch.zeros(2, 4))
     with pytest.raises(InvalidValueError, match=r"sample_temperature: logits must have shape \(2, 5\), got \(3, 5\)"):
         calibrator(torch.zeros(3, 5), torch.zeros(2, 3))
+    with pytest.raises(InvalidValueError, match=r"sample_temperature: logits must have shape \(N, C\), got \(\)"):
+        calibrator(torch.tensor(1.0), torch.zeros(2, 3))
     with pytest.raises(InvalidTypeError, match="sample_temperature: features must be floating point"):
         calibrator(torch.zeros(3, 5), torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(
@@ -79,3 +81,13 @@ def test_mistakes_are_named() -> None:
         top_probabilities([torch.zeros(2, 3)])
     with pytest.raises(InvalidValueError, match="top_probabilities: views must hold at least one tensor, got none"):
         top_probabilities([])
+    with pytest.raises(InvalidTypeError, match="top_probabilities: views must be a sequence of tensors, got Tensor"):
+        top_probabilities(torch.zeros(2, 5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_features_of_half_precision_suit_a_calibrator_of_single(dtype: torch.dtype) -> None:
+    view = torch.tensor([[2.0, 0.0, -2.0, -9.0]])
+    features = top_probabilities([view.to(dtype)])
+    torch.testing.assert_close(features, top_probabilities([view]))
+    assert SampleTemperature(4)(view, features).dtype == torch.float32

@@ -89,3 +89,12 @@ def test_mistakes_are_named() -> None:
     for correct, samples, n in ((5, 4, 2), (-1, 4, 2), (1, 4, 5)):
         with pytest.raises(InvalidValueError, match="pass_at_n_from_counts: correct must be from 0 to samples, and samples at"):
             pass_at_n_from_counts(torch.tensor([correct]), samples, n)
+    for wrong in (4.5, True, "4"):
+        with pytest.raises(InvalidTypeError, match="pass_at_n_from_counts: samples must be an integer or a tensor of them, got"):
+            pass_at_n_from_counts(torch.tensor([1]), wrong, 1)  # type: ignore[arg-type]
+
+
+def test_small_integers_do_not_limit_how_many_were_sampled() -> None:
+    assert float(pass_at_n_from_counts(torch.tensor([3], dtype=torch.uint8), 300, 2)) == pytest.approx(
+        1 - math.comb(297, 2) / math.comb(300, 2)
+    )

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_shape, shape_text
 from lossary._domains import Positive, PositiveCount, checked
+from lossary._objective import widen
 from lossary._registry import unit
-from lossary.errors import InvalidValueError
+from lossary.errors import InvalidTypeError, InvalidValueError
 
 
 @unit(kind="layer", name="sample_temperature")
@@ -58,7 +59,9 @@ class SampleTemperature(nn.Module):
     def forward(self, logits: Tensor, features: Tensor) -> Tensor:
         check_floating("sample_temperature", "logits", logits)
         temperature = self.temperature(features)
-        check_shape("sample_temperature", "logits", logits, (len(temperature), logits.shape[-1]))
+        if logits.ndim != 2:
+            raise InvalidValueError(f"sample_temperature: logits must have shape (N, C), got {shape_text(tuple(logits.shape))}")
+        check_shape("sample_temperature", "logits", logits, (len(temperature), logits.shape[1]))
         return logits / temperature.unsqueeze(1)
 
     def extra_repr(self) -> str:
@@ -75,13 +78,15 @@ def top_probabilities(views: Sequence[Tensor], top: PositiveCount = 4) -> Tensor
     Args:
         views: the classifier's logits for each of V transformed copies of the samples (rotated, grey, colours jittered).
         top: how many probabilities k to keep of each, largest first.
-    Shape: each view (N, C) with C >= top; the result is (N, V * top).
+    Shape: each view (N, C) with C >= top; the result is (N, V * top), float32 for half precision.
     Errors: no view, views of several shapes, or fewer classes than top are a ``LossaryError``.
     Source: Liu, Wang, Zou, Zou and Zheng, "Optimizing Calibration by Gaining Aware of Prediction Correctness", 2024.
 
     >>> top_probabilities([torch.tensor([[2.0, 0.0, 2.0]]), torch.zeros(1, 3)], top=2)
     tensor([[0.4683, 0.4683, 0.3333, 0.3333]])
     """
+    if not isinstance(views, Sequence):
+        raise InvalidTypeError(f"top_probabilities: views must be a sequence of tensors, got {type(views).__name__}")
     if not views:
         raise InvalidValueError("top_probabilities: views must hold at least one tensor, got none")
     for view in views:
@@ -90,4 +95,4 @@ def top_probabilities(views: Sequence[Tensor], top: PositiveCount = 4) -> Tensor
     if views[0].ndim != 2 or views[0].shape[1] < top:
         given = shape_text(tuple(views[0].shape))
         raise InvalidValueError(f"top_probabilities: views must have shape (N, C) with C >= {top}, got {given}")
-    return torch.cat([view.softmax(1).topk(top, 1).values for view in views], 1)
+    return torch.cat([widen(view).softmax(1).topk(top, 1).values for view in views], 1)

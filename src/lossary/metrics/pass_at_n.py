@@ -63,7 +63,12 @@ def pass_at_n_from_counts(correct: Tensor, samples: int | Tensor, n: PositiveCou
     """
     owner = "pass_at_n_from_counts"
     check_tensor(owner, "correct", correct)
-    total = samples if isinstance(samples, Tensor) else torch.full_like(correct, samples)
+    if isinstance(samples, Tensor):
+        total = samples
+    elif isinstance(samples, int) and not isinstance(samples, bool):
+        total = torch.full(correct.shape, samples, dtype=torch.int64, device=correct.device)
+    else:
+        raise InvalidTypeError(f"{owner}: samples must be an integer or a tensor of them, got {samples!r}")
     for name, counts in (("correct", correct), ("samples", total)):
         if counts.dtype == torch.bool or counts.is_floating_point() or counts.is_complex():
             raise InvalidTypeError(f"{owner}: {name} must be integers, got {counts.dtype}")

@@ -28,3 +28,10 @@ def test_bce_lies_on_the_line_between_its_ends(rho: float, reduction: str) -> No
     value = interpolated_bag(Z, TARGET, BAG, rho=rho, base="bce", reduction=reduction)  # type: ignore[arg-type]
     torch.testing.assert_close(value, (1 - rho) * ends[0] + rho * ends[1])
     assert ends[0] < ends[1]  # Jensen: a mean of predictions costs less than the mean of their costs
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+@pytest.mark.parametrize("base", ["squared", "bce"])
+def test_bags_may_be_numbered_by_small_integers(base: str, dtype: torch.dtype) -> None:
+    value = interpolated_bag(Z, TARGET, BAG.to(dtype), base=base)  # type: ignore[arg-type]
+    assert torch.equal(value, interpolated_bag(Z, TARGET, BAG, base=base))  # type: ignore[arg-type]

@@ -98,3 +98,16 @@ def test_refusals_at_the_level_of_sequences() -> None:
         dco(logits, target, level="sequence", weight=torch.ones(4))
     with pytest.raises(LossaryError, match=r"got label_smoothing=0\.1"):
         dco(logits, target, level="sequence", label_smoothing=0.1)
+    for dtype in (torch.bool, torch.float32, torch.complex64):
+        with pytest.raises(LossaryError, match=f"dco: target must be integers .int64., got {dtype}"):
+            dco(logits, target.to(dtype), level="sequence")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_long_answer_is_too_unlikely_for_any_float_and_still_learnt(dtype: torch.dtype) -> None:
+    logits = torch.zeros(1, 3000, 8, dtype=dtype, requires_grad=True)  # the answer has the probability 8 ** -3000
+    value = dco(logits, torch.zeros(1, 3000, dtype=torch.long), level="sequence")
+    value.backward()
+    assert value.item() == pytest.approx(3000 * math.log(8) - math.log(16), rel=1e-5)
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[..., 0].float(), torch.full((1, 3000), 1 / 8 - 1), rtol=1e-2, atol=0)

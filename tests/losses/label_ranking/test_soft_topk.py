@@ -116,3 +116,11 @@ def test_a_row_without_positives_is_left_out() -> None:
 def test_there_have_to_be_more_than_k_labels() -> None:
     with pytest.raises(InvalidValueError, match="soft_topk: logits must have more than 5 labels in dimension 1, got 5"):
         soft_topk(torch.zeros(2, 5), torch.ones(2, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32])
+def test_targets_are_relevances(dtype: torch.dtype) -> None:
+    logits = torch.randn(3, 6, generator=torch.Generator().manual_seed(4))
+    target = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 0]])
+    graded = target * 0.3 if dtype == torch.float32 else target.to(dtype)
+    assert soft_topk(logits, graded, k=2) == soft_topk(logits, target, k=2)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +53,28 @@ def test_counts_that_change_change_the_margins() -> None:
     counts.mul_(10_000)
     torch.testing.assert_close(loss(logits, target), LdamMultilabelLoss(class_counts=counts.clone())(logits, target))
     assert loss(logits, target) < before
+
+
+def test_counts_may_share_memory_that_changes_or_come_from_inference() -> None:
+    logits, target = LOGITS.float(), TARGET.float()
+    shared = np.array([1.0, 16.0, 81.0])
+    loss = LdamMultilabelLoss(class_counts=torch.from_numpy(shared))
+    before = loss(logits, target)
+    with torch.inference_mode():
+        inferred = torch.tensor([1.0, 16.0, 81.0])
+    torch.testing.assert_close(ldam_multilabel(logits, target, class_counts=inferred), before)
+    shared[:] = 1e12
+    torch.testing.assert_close(loss(logits, target), BinaryCrossEntropyLoss()(logits, target), rtol=1e-2, atol=0)
+    assert loss(logits, target) < before
+
+
+def test_counts_with_a_gradient_get_it_each_time() -> None:
+    counts = torch.tensor([1.5, 16.0, 81.0], requires_grad=True)
+    gradients = [torch.autograd.grad(ldam_multilabel(LOGITS, TARGET, class_counts=counts), counts)[0] for _ in range(2)]
+    assert (gradients[0] < 0).all()
+    assert torch.equal(*gradients)
+
+
+def test_counts_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(LossaryError, match=r"ldam_multilabel: class_counts must be real, got torch\.complex64"):
+        ldam_multilabel(LOGITS, TARGET, class_counts=torch.ones(3, dtype=torch.complex64))

@@ -43,6 +43,7 @@ def check_bags(owner: str, prediction: Tensor, target: Tensor, bag: Tensor) -> N
 
 def bag_losses(prediction: Tensor, target: Tensor, bag: Tensor, base: str) -> tuple[Tensor, Tensor]:
     """The loss of each bag's mean prediction, and which bags there are in the batch."""
+    bag = bag.long()  # small integers cannot index everything
     wide, size = widen(prediction), sizes(prediction, target, bag)
     present = size > 0
     if base == "squared":
@@ -55,6 +56,7 @@ def bag_losses(prediction: Tensor, target: Tensor, bag: Tensor, base: str) -> tu
 
 def instance_losses(prediction: Tensor, target: Tensor, bag: Tensor, base: str) -> tuple[Tensor, Tensor]:
     """The mean within each bag of its samples' losses against the bag's target, and which bags there are in the batch."""
+    bag = bag.long()
     wide, size = widen(prediction), sizes(prediction, target, bag)
     own = target.to(wide.dtype)[bag]
     each = (wide - own).square() if base == "squared" else softplus(wide) - own * wide

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_floating, check_shape, check_tensor, shape_text
+from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
 from lossary._domains import Fraction, PositiveCount, Reduction, formula
 from lossary._objective import SoftmaxObjective, reduce
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
-from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.errors import InvalidValueError
 
 Level = Literal["class", "sequence"]  # the shapes depend on it, so it is no domain whose values can be tried
 
@@ -89,12 +89,10 @@ def _check_level(level: object) -> None:
 def _of_sequences(logits: Tensor, target: Tensor, num_samples: int, ignore_index: int, reduction: str) -> Tensor:
     """An answer is right if each of its tokens is: its log-probability is the sum of theirs."""
     check_floating("dco", "logits", logits)
-    check_tensor("dco", "target", target)
+    check_integers("dco", "target", target)
     if logits.ndim != 3:
         raise InvalidValueError(f"dco: logits must have shape (N, T, V), got {shape_text(tuple(logits.shape))}")
     check_shape("dco", "target", target, tuple(logits.shape[:2]))
-    if target.is_floating_point():
-        raise InvalidTypeError(f"dco: target must be token indices (int64), got {target.dtype}")
     log_p = average_over_rows(
         logits.movedim(2, 1),
         target,

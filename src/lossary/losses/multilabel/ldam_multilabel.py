@@ -1,7 +1,5 @@
 """Label-distribution-aware margins for multi-label classification: positives of rare labels have to lead by more."""
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
+from lossary.errors import InvalidTypeError
 from lossary.losses.multilabel._common import softplus
 
 
@@ -19,10 +18,19 @@ def _margins(class_counts: Tensor, margin: float, device: torch.device, dtype: t
     return margin * class_counts.to(device, dtype).clamp_min(1).pow(-0.25)
 
 
-@functools.lru_cache(maxsize=8)
-def _margins_again(class_counts: Tensor, version: int, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The same, as the counts are the same for a whole training; a tensor is known by its identity and how often it was changed."""
-    return _margins(class_counts, margin, device, dtype)
+_known: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+KEPT = 8  # margins
+
+
+def _margins_again(class_counts: Tensor, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same, kept as the counts are the same for a whole training; beside what they were, as anybody may change their memory."""
+    key = id(class_counts), class_counts.dtype, margin, device, dtype
+    found = _known.get(key)
+    if found is None or not torch.equal(found[0], class_counts):
+        while len(_known) >= KEPT:
+            _known.pop(next(iter(_known)), None)
+        found = _known[key] = class_counts.clone(), _margins(class_counts, margin, device, dtype)
+    return found[1]
 
 
 @formula
@@ -42,10 +50,11 @@ def ldam_multilabel(
     check_element_inputs("ldam_multilabel", logits, target)
     check_tensor("ldam_multilabel", "class_counts", class_counts)
     check_shape("ldam_multilabel", "class_counts", class_counts, tuple(logits.shape[1:2]))
-    # a label that never occurred has the margin of one that occurred once, which is the largest
+    if class_counts.is_complex():
+        raise InvalidTypeError(f"ldam_multilabel: class_counts must be real, got {class_counts.dtype}")
     made_for = float(margin), logits.device, torch.promote_types(logits.dtype, torch.float32)
-    if can_look(class_counts, logits):
-        margins = _margins_again(class_counts, class_counts._version, *made_for)
+    if can_look(class_counts, logits) and not class_counts.requires_grad:
+        margins = _margins_again(class_counts, *made_for)
     else:
         margins = _margins(class_counts, *made_for)
     if logits.ndim > 2:
