@@ -149,6 +149,15 @@ def test_what_would_be_needed_is_said_where_nothing_was_shown() -> None:
     assert hopeless.recommended is None
 
 
+def test_one_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "corrected for 1 comparison)." in answered([0.1, 0.11, 0.09, 0.1, 0.1]).sentence
+    monkeypatch.setattr("lossary.arena.statistics.more_seeds", lambda *_: 1)
+    seen = answered([0.04, 0.02, 0.05, 0.03, 0.01])
+    assert "would need about 1 more seed to be shown" in seen.sentence
+    assert seen.rows[0].difference is not None
+    assert "; about 1 more seed would be needed" in seen.rows[0].difference.note
+
+
 def test_equal_gains_of_one_test_row_are_no_finding() -> None:
     answer = answered([0.01] * 5)
     assert answer.rows[0].difference is not None

@@ -106,6 +106,21 @@ def test_columns_that_say_nothing_are_left_out_with_a_note(tmp_path: Path) -> No
     )
 
 
+def test_many_whole_numbers_are_a_quantity_which_is_said() -> None:
+    codes = np.arange(600) % 30
+    data = from_arrays("made", np.random.default_rng(0).normal(size=(600, 3)), codes, target_name="species")
+    assert data.task.kind == "regression"
+    assert data.notes == ("the 30 whole numbers in 'species' were taken as a quantity; as classes by the task multiclass",)
+    for target, task in (
+        (codes, "regression"),
+        (codes, "multiclass"),
+        (codes % 20, None),
+        (codes + 0.5, None),
+        (np.arange(600) // 8, None),
+    ):
+        assert from_arrays("made", data.numbers, target, task=task).notes == ()
+
+
 def test_dates_times_and_durations_become_numbers(tmp_path: Path) -> None:
     start = np.datetime64("2023-11-05T10:30:00")
     stamps = start + np.arange(200) * np.timedelta64(31, "h")

@@ -54,6 +54,7 @@ def test_the_list_has_every_claim_and_its_verdict(tmp_path: Path) -> None:
     [
         ([], "claim: name a claim, such as squentropy, or give --all or --list"),
         (["squentropy", "--all"], "one of the three"),
+        (["soft_topk"], "claim: there is no claim named 'soft_topk'; its paper's is 'decoupled_softmax'"),
         (["squentropi"], "claim: there is no claim named 'squentropi'; did you mean 'squentropy'"),
     ],
 )

@@ -13,6 +13,7 @@ from lossary.errors import DataError
 Array = NDArray[Any]
 Encoded = tuple[Array, tuple[str, ...], Task]
 MOST_CLASSES_OF_NUMBERS = 20  # an integer column with more distinct values than this is a quantity, not a label
+FEWEST_OF_NUMBERS = 10  # rows of each on average, from which on whole numbers may be meant as classes although they are many
 MOST_RELEVANT, MOST_ALLOWED = 30, "at most 30, as its gain is 2^relevance - 1; give grades"
 FEWEST_OF_RETRIEVAL = 6  # classes, two for each part
 FEWEST_ROWS = 5  # of a class: one for test, one for validation, and some to learn from
@@ -109,6 +110,16 @@ def _kind(target: Array) -> Kind:
     if target.dtype.kind in "iuf" and not (whole and len(distinct) <= MOST_CLASSES_OF_NUMBERS):
         return "regression"
     return "binary" if len(distinct) == 2 else "multiclass"
+
+
+def kind_notes(target_name: str, target: Array, task: str | None, kind: Kind) -> tuple[str, ...]:
+    """What to say where numbers might as well be classes: nothing in a comparison tells that they were taken as a quantity."""
+    if task is not None or kind != "regression":
+        return ()
+    distinct = np.unique(target)
+    if len(target) < FEWEST_OF_NUMBERS * len(distinct) or not np.array_equal(distinct, np.round(distinct)):
+        return ()
+    return (f"the {len(distinct)} whole numbers in {target_name!r} were taken as a quantity; as classes by the task multiclass",)
 
 
 def _class_task(name: str, target_name: str, values: Array, counts: Array, kind: str) -> Task:

@@ -103,8 +103,7 @@ def _difference(found: Paired | None) -> Difference:
         elif found.more_seeds is None:
             note = "no difference shown; no number of seeds would show one of this size, which needs more data"
         else:
-            seeds = "about 1 more seed" if found.more_seeds == 1 else f"about {found.more_seeds} more seeds"
-            note = f"no difference shown; {seeds} would be needed to see one of this size"
+            note = f"no difference shown; {_more_seeds(found.more_seeds)} would be needed to see one of this size"
     return Difference(
         found.mean,
         found.low,
@@ -159,7 +158,7 @@ def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) ->
         return (
             f"Use {best.candidate.label}: its {protocol.metric} on {protocol.data_name} is better than that of {base} by"
             f" {difference.mean:.4f} ({protocol.confidence:.0%} interval {difference.low:.4f} to {difference.high:.4f},"
-            f" {seeds} seeds, corrected for {len(rows) - 1} comparisons)."
+            f" {seeds} seeds, corrected for {protocol.comparisons})."
         )
     worse = [row.candidate.label for row in rows if row.difference is not None and row.difference.verdict == "worse"]
     tail = f" Shown to be worse: {', '.join(worse)}." if worse else ""
@@ -169,11 +168,15 @@ def _sentence(protocol: Protocol, rows: Sequence[Row], better: Sequence[Row]) ->
     )
 
 
+def _more_seeds(count: int) -> str:
+    return f"about {count} more seed{'' if count == 1 else 's'}"
+
+
 def _largest_gain(rows: Sequence[Row]) -> str:
     """What it would take to know more about the objective that looked best."""
     gains = [row for row in rows if row.difference is not None and row.difference.mean > 0]
     if not gains or gains[0].difference is None:
         return ""
     best, difference = gains[0], gains[0].difference
-    needed = "more data, not more seeds," if difference.more_seeds is None else f"about {difference.more_seeds} more seeds"
+    needed = "more data, not more seeds," if difference.more_seeds is None else _more_seeds(difference.more_seeds)
     return f" The largest gain seen, {best.candidate.label} by {difference.mean:.4f}, would need {needed} to be shown."

@@ -24,7 +24,7 @@ from lossary.arena._npz import read_headers, read_rows
 from lossary.arena._read import FORMATS, read_table
 from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_lists, choose_rows, picture_bytes, sample_note
 from lossary.arena._svmlight import SUFFIXES, read_svmlight
-from lossary.arena._targets import check_several, encode, flags
+from lossary.arena._targets import check_several, encode, flags, kind_notes
 from lossary.arena.tasks import KINDS, Task
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
 
@@ -372,6 +372,7 @@ def from_arrays(
         raise DataError(f"{name}: words must be ({len(target)}, columns), got {words.shape}")
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     encoded, classes, found = encode(name, target_name, target, task, class_names)
+    notes = (*notes, *kind_notes(target_name, target, task, found.kind))
     if images is None and numbers.shape[1] + words.shape[1] == 0:
         raise DataError(f"{name} has no column besides the target {target_name!r} that can be used")
     width = numbers.shape[1] + words.shape[1]

@@ -61,8 +61,14 @@ class Protocol:
         """How differences are judged."""
         return (
             "paired differences to the baseline, corrected resampled t-test (Nadeau and Bengio); intervals, p-values and verdicts"
-            f" all corrected for {len(self.candidates) - 1} comparisons (Bonferroni)"
+            f" all corrected for {self.comparisons} (Bonferroni)"
         )
+
+    @property
+    def comparisons(self) -> str:
+        """How many there are with the baseline."""
+        others = len(self.candidates) - 1
+        return f"{others} comparison{'' if others == 1 else 's'}"
 
     @property
     def batches(self) -> str:

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossary import claims
+from lossary import catalogue, claims
 from lossary.cli._output import number_of, styled, table, write, write_json
 from lossary.errors import InvalidValueError, UnknownNameError
 
@@ -30,18 +30,28 @@ def claim(
     """Run a paper's claim at small scale, and say whether it held, did not hold, or could not be decided.
 
     Finished work is kept in the folder --out; the same command again, or after Ctrl-C, goes on from there.
-    Exit code: 0 if it ran, whatever the verdict; 2 for a mistake in the command.
+    Exit code: 0 if it ran, whatever the verdict; 2 for a mistake in the command; 130 if it was stopped.
     """
     if sum((bool(name), all_, list_)) != 1:
         raise InvalidValueError("claim: name a claim, such as squentropy, or give --all or --list, one of the three")
     if list_:
         _list(out / "claims", as_json)
         return
-    try:
-        wanted = list(claims.entries()) if all_ else list(dict.fromkeys(claims.entry(each).name for each in name or ()))
-    except UnknownNameError as error:
-        raise UnknownNameError(f"claim: {error}") from None
+    wanted = list(claims.entries()) if all_ else list(dict.fromkeys(map(_named, name or ())))
     _run(wanted, out / "claims", as_json)
+
+
+def _named(given: str) -> str:
+    """The name of a claim as it is written; of another unit of its paper, it is said which claim is meant."""
+    try:
+        return claims.entry(given).name
+    except UnknownNameError as error:
+        sentence = str(error)
+    with suppress(UnknownNameError):
+        found = [claim.name for claim, _ in claims.about(catalogue.entry(given).key)]
+        if found:
+            sentence = f"there is no claim named {given!r}; its paper's is {' and '.join(map(repr, found))}"
+    raise UnknownNameError(f"claim: {sentence}")
 
 
 def _list(folder: Path, as_json: bool) -> None:
