@@ -110,7 +110,7 @@ def test_many_whole_numbers_are_a_quantity_which_is_said() -> None:
     codes = np.arange(600) % 30
     data = from_arrays("made", np.random.default_rng(0).normal(size=(600, 3)), codes, target_name="species")
     assert data.task.kind == "regression"
-    assert data.notes == ("the 30 whole numbers in 'species' were taken as a quantity; as classes by the task multiclass",)
+    assert data.notes == ("the 30 whole numbers in 'species' were taken as a quantity; the task multiclass takes them as classes",)
     for target, task in (
         (codes, "regression"),
         (codes, "multiclass"),

@@ -119,7 +119,9 @@ def kind_notes(target_name: str, target: Array, task: str | None, kind: Kind) ->
     distinct = np.unique(target)
     if len(target) < FEWEST_OF_NUMBERS * len(distinct) or not np.array_equal(distinct, np.round(distinct)):
         return ()
-    return (f"the {len(distinct)} whole numbers in {target_name!r} were taken as a quantity; as classes by the task multiclass",)
+    return (
+        f"the {len(distinct)} whole numbers in {target_name!r} were taken as a quantity; the task multiclass takes them as classes",
+    )
 
 
 def _class_task(name: str, target_name: str, values: Array, counts: Array, kind: str) -> Task:
