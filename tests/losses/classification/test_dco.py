@@ -45,28 +45,36 @@ def test_the_gradient_is_that_of_cross_entropy_times_a_falling_factor() -> None:
     assert (factor.diff() < 0).all()
 
 
+@pytest.mark.parametrize("num_samples", [16, 4096])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_both_ends(dtype: torch.dtype) -> None:
+def test_both_ends(dtype: torch.dtype, num_samples: int) -> None:
     logits = torch.tensor([[1e4, 0.0], [-1e4, 0.0], [-80.0, 0.0], [17.0, 0.0], [0.0, 0.0]], dtype=dtype, requires_grad=True)
-    value = dco(logits, torch.zeros(5, dtype=torch.long), reduction="none")
+    value = dco(logits, torch.zeros(5, dtype=torch.long), num_samples=num_samples, reduction="none")
     value.sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     size = float(logits[1, 0].detach())
-    expected = [0.0, -size - math.log(16), 80 - math.log(16), 0.0, -math.log1p(-(0.5**16))]
+    expected = [0.0, -size - math.log(num_samples), 80 - math.log(num_samples), 0.0, -math.log1p(-(0.5**num_samples))]
     assert value.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-7)
     assert logits.grad[1, 0].item() == pytest.approx(-1.0)
 
 
-def test_float32_is_right_around_the_place_where_the_form_changes() -> None:
+@pytest.mark.parametrize("num_samples", [16, 64, 65, 4096])
+def test_float32_is_right_around_the_place_where_the_form_changes(num_samples: int) -> None:
     logits = torch.stack([torch.linspace(-25, 3, 400), torch.zeros(400)], 1).requires_grad_()
     exact = logits.detach().double().requires_grad_()
     target = torch.zeros(400, dtype=torch.long)
-    for loss, z in ((dco(logits, target, reduction="none"), logits), (dco(exact, target, reduction="none"), exact)):
+    for loss, z in (
+        (dco(logits, target, num_samples=num_samples, reduction="none"), logits),
+        (dco(exact, target, num_samples=num_samples, reduction="none"), exact),
+    ):
         loss.sum().backward()
         assert z.grad is not None
     torch.testing.assert_close(
-        dco(logits, target, reduction="none").double(), dco(exact, target, reduction="none"), rtol=2e-5, atol=1e-7
+        dco(logits, target, num_samples=num_samples, reduction="none").double(),
+        dco(exact, target, num_samples=num_samples, reduction="none"),
+        rtol=2e-5,
+        atol=1e-7,
     )
     assert logits.grad is not None
     assert exact.grad is not None
