@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lossary._domains import (
     Count,
+    Domain,
     Fraction,
     Interval,
     NonNegative,
@@ -16,6 +17,7 @@ from lossary._domains import (
     PositiveCount,
     Reals,
     Reduction,
+    TrueOrFalse,
     checked,
     domains,
     formula,
@@ -32,6 +34,7 @@ def made(
     share: Fraction | None = 0.5,
     steps: Reals = 1.0,
     reduction: Reduction = "mean",
+    always: bool = False,
     free: object = None,
 ) -> str:
     """A function of this test."""
@@ -61,6 +64,8 @@ def test_what_is_allowed_passes_unchanged() -> None:
             "made: steps must be a finite number, or a sequence of them, got (1.0, nan)",
         ),
         ({"reduction": "average"}, InvalidValueError, "made: reduction must be 'mean' or 'sum' or 'none', got 'average'"),
+        ({"always": "no"}, InvalidTypeError, "made: always must be True or False, got 'no'"),
+        ({"always": 1}, InvalidTypeError, "made: always must be True or False, got 1"),
         ({"reduction": 3}, InvalidTypeError, "made: reduction must be 'mean' or 'sum' or 'none', got 3"),
     ],
 )
@@ -72,10 +77,18 @@ def test_what_is_not_allowed_gets_the_sentence(given: dict[str, object], error: 
 
 @pytest.mark.parametrize(
     "domain",
-    [Interval(), Interval(0.0), Interval(0.0, open_low=True), Interval(0, 1), OneOf(("a",)), OneOrMore(Interval(1.0))],
+    [
+        Interval(),
+        Interval(0.0),
+        Interval(0.0, open_low=True),
+        Interval(0, 1),
+        OneOf(("a",)),
+        OneOrMore(Interval(1.0)),
+        TrueOrFalse(),
+    ],
     ids=str,
 )
-def test_every_domain_knows_values_outside_of_it(domain: Interval | OneOf | OneOrMore) -> None:
+def test_every_domain_knows_values_outside_of_it(domain: Domain) -> None:
     values = domain.outside()
     assert values
     assert not any(domain.allows(value) for value in values)
@@ -83,7 +96,7 @@ def test_every_domain_knows_values_outside_of_it(domain: Interval | OneOf | OneO
 
 def test_domains_are_read_from_the_signature() -> None:
     found = domains(made)
-    assert list(found) == ["gamma", "scale", "share", "steps", "reduction"]
+    assert list(found) == ["gamma", "scale", "share", "steps", "reduction", "always"]
     assert found["share"] == (Interval(0.0, 1.0), True)
 
 

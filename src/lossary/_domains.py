@@ -77,6 +77,23 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class TrueOrFalse:
+    """What the annotation ``bool`` means."""
+
+    def allows(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    def accepts_type(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    def outside(self) -> list[object]:
+        return ["yes", 1]
+
+    def __str__(self) -> str:
+        return "True or False"
+
+
+@dataclass(frozen=True)
 class OneOrMore:
     """One value of a domain, or a non-empty sequence of them."""
 
@@ -97,7 +114,7 @@ class OneOrMore:
         return f"{self.each}, or a sequence of them"
 
 
-Domain = Interval | OneOf | OneOrMore
+Domain = Interval | OneOf | OneOrMore | TrueOrFalse
 
 Real = Annotated[float, Interval()]
 NonNegative = Annotated[float, Interval(low=0.0)]
@@ -112,6 +129,8 @@ SetReduction = Annotated[Literal["mean", "sum"], OneOf(("mean", "sum"))]  # of a
 
 def domain_of(annotation: object) -> tuple[Domain | None, bool]:
     """The domain in an annotation, and whether None is allowed beside it."""
+    if annotation is bool:
+        return TrueOrFalse(), False
     optional = False
     for part in (annotation, *get_args(annotation)):
         if part is type(None):

@@ -10,7 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from types import NoneType, UnionType
+from typing import Any, ForwardRef, Literal, Union, get_args, get_origin
 
 from lossary._registry import HOMES, Parameter, Spec, UnitSpec, specs, units
 from lossary.catalogue._search import prepared
@@ -21,12 +22,17 @@ PACKAGE = Path(__file__).parent
 COMMAND = "python -m lossary._index"
 _OWN = "lossary."
 _WORDS = {
+    "Callable": "a function",
+    "Generator": "a torch.Generator",
     "Iterable": "an iterable",
+    "Mapping": "a mapping",
+    "Module": "a module",
+    "ProcessGroup": "a process group",
     "Tensor": "a tensor",
-    "int": "an integer",
     "float": "a number",
-    "bool": "True or False",
+    "int": "an integer",
     "str": "a string",
+    "tuple": "a tuple",
 }
 
 
@@ -107,16 +113,25 @@ def _plain(value: object) -> Any:
 
 def _domain(function: Callable[..., Any], name: str, domain: object, optional: bool) -> str:
     """What a parameter may be, in words: its declared domain, or else its type."""
-    annotation = inspect.signature(function).parameters[name].annotation
-    named = [getattr(part, "__name__", str(part)) for part in (getattr(annotation, "__args__", None) or (annotation,))]
-    if domain is None:
-        optional = optional or "NoneType" in named
-        words = list(dict.fromkeys(_WORDS.get(part, part) for part in named if part != "NoneType"))
-        if get_origin(annotation) in (tuple, Sequence):
-            words = [f"a sequence, each {' or '.join(words)}"]
-    else:
-        words = [str(domain)]
+    words = _types(inspect.signature(function).parameters[name].annotation) if domain is None else [str(domain)]
+    optional = optional or "None" in words
+    words = list(dict.fromkeys(word for word in words if word != "None"))
     return " or ".join([*words, "None"] if optional else words)
+
+
+def _types(annotation: Any) -> list[str]:
+    """The alternatives of a type, in words."""
+    origin, parts = get_origin(annotation), [part for part in get_args(annotation) if part is not Ellipsis]
+    if origin is Literal:
+        return [repr(word) for word in parts]
+    if origin in (Union, UnionType):
+        return [word for part in parts for word in _types(part)]
+    if origin in (tuple, Sequence):
+        return [f"a sequence, each {' or '.join(dict.fromkeys(word for part in parts for word in _types(part)))}"]
+    if annotation is None or annotation is NoneType:
+        return ["None"]
+    name = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else (origin or annotation).__name__
+    return [_WORDS.get(name, name)]
 
 
 def own_specs() -> list[Spec]:
