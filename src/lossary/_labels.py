@@ -104,15 +104,11 @@ def _cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_wei
 
 def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """:func:`cost_of_rows` in plain operations."""
-    return _mixed(rule.costs(z), z, target, weight, pos_weight, rule)
-
-
-def _mixed(pair: Pair, z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
-    """Two curves mixed by the target."""
     target = labels_of(target, z)
     ignored = target == rule.ignore_index
     q = target.to(z.dtype).masked_fill(ignored, 0.0)
-    mixed = _lerped(pair, q, weight, pos_weight, rule.label_smoothing).masked_fill(ignored, 0.0)
+    z = z.masked_fill(ignored, 0.0)  # what is ignored may be anything, and 0 times NaN would be NaN in its gradient
+    mixed = _lerped(rule.costs(z), q, weight, pos_weight, rule.label_smoothing).masked_fill(ignored, 0.0)
     return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
 
 

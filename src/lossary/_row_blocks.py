@@ -85,7 +85,9 @@ class NumbersInBlocks(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         z, index, numbers, lower = ctx.saved_tensors
         needs: Needs = ctx.needs
+        unused = _unused(upstream)
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            z = z if unused is None else z.masked_fill(unused.unsqueeze(1), 0.0)
 
             def plain(z: Tensor) -> Tensor:
                 return torch.stack(numbers_at(widen(z), index, needs))
@@ -96,11 +98,13 @@ class NumbersInBlocks(torch.autograd.Function):
             out = torch.empty_like(z)
             for rows, space in _blocks.of_classes(z):
                 with torch.enable_grad():
-                    leaf = z[rows, :, space].to(upstream.dtype).detach().requires_grad_()
+                    leaf = z[rows, :, space].to(upstream.dtype).detach()
+                    leaf = leaf if unused is None else leaf.masked_fill(unused[rows, None, space], 0.0)
+                    leaf.requires_grad_()
                     block = torch.stack(numbers_at(leaf, index[rows, space], needs))
                 out[rows, :, space] = torch.autograd.grad(block, leaf, upstream[:, rows, space])[0]
             return out, None, None
-        return _gradient(z, index, numbers, lower, upstream, needs), None, None
+        return _gradient(z, index, numbers, lower, upstream, unused, needs), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, index: Tensor, needs: Needs) -> Any:
@@ -111,7 +115,16 @@ class NumbersInBlocks(torch.autograd.Function):
         return (numbers.unflatten(1, shape), lower.unflatten(0, shape) if lower.numel() else lower), (1, lower_dim)
 
 
-def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream: Tensor, needs: Needs) -> Tensor:
+def _unused(upstream: Tensor) -> Tensor | None:
+    """The samples (N, S) whose numbers (k, N, S) count for nothing, as they are ignored, or None if there are none. They may be
+    anything, and 0 times NaN would be NaN in their gradient."""
+    unused = (upstream == 0).all(0)
+    return None if _blocks.can_look(unused) and not bool(unused.any()) else unused
+
+
+def _gradient(
+    z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream: Tensor, unused: Tensor | None, needs: Needs
+) -> Tensor:
     """The gradient of the numbers in closed form, block by block straight into its place."""
     classes, temperature = z.shape[1], needs.temperature
     number, slope = dict(zip(needs.layout, numbers, strict=True)), dict(zip(needs.layout, upstream, strict=True))
@@ -146,6 +159,8 @@ def _gradient(z: Tensor, index: Tensor, numbers: Tensor, lower: Tensor, upstream
         target.scatter_add_(1, spread(index), spread(to_true))
         if "lower_log_p" in number:
             target.scatter_add_(1, spread(lower), spread(to_lower))
+        if unused is not None:
+            target.masked_fill_(spread(unused), 0.0)
         if target is not place:
             place.copy_(target)
     return out
@@ -189,7 +204,9 @@ class ExpectedInBlocks(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         z, target, weight, state = ctx.saved_tensors
         label_smoothing, if_class, needs = ctx.label_smoothing, ctx.if_class, ctx.needs
+        unused = _unused(upstream.unsqueeze(0))
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            z = z if unused is None else z.masked_fill(unused.unsqueeze(1), 0.0)
             pull = torch.func.vjp(lambda z: expected(widen(z), target, weight, label_smoothing, if_class, needs), z)[1]
             return (pull(upstream)[0], *[None] * 5)
         out = torch.empty_like(z)
@@ -197,7 +214,9 @@ class ExpectedInBlocks(torch.autograd.Function):
             block, part, to_value = z[rows, :, space].to(upstream.dtype), target[rows, ..., space], upstream[rows, None, space]
             if not needs.log_p_alone:
                 with torch.enable_grad():
-                    leaf = block.detach().requires_grad_()
+                    leaf = block.detach()
+                    leaf = leaf if unused is None else leaf.masked_fill(unused[rows, None, space], 0.0)
+                    leaf.requires_grad_()
                     value = expected(leaf, part, weight, label_smoothing, if_class, needs)
                 out[rows, :, space] = torch.autograd.grad(value, leaf, to_value.squeeze(1))[0]
                 continue
@@ -211,6 +230,8 @@ class ExpectedInBlocks(torch.autograd.Function):
             (slope,) = torch.autograd.grad(each, log_p, mass)
             p = log_p.detach().exp_()
             torch.sub(slope, p.mul_(slope.sum(1, keepdim=True)), out=p)
+            if unused is not None:
+                p.masked_fill_(unused[rows, None, space], 0.0)
             out[rows, :, space] = p
         return (out, *[None] * 5)
 

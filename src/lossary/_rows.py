@@ -83,11 +83,16 @@ def average_over_rows(
     else:
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
     if plain:
-        per_sample = cost_of_class(widen(rows), at, weight, label_smoothing, if_class, wanted)
+        # what is ignored may be anything, and 0 times NaN would be NaN in its gradient
+        z = widen(rows) if ignored is None else widen(rows).masked_fill(ignored.reshape(rows.shape[0], 1, rows.shape[2]), 0.0)
+        per_sample = cost_of_class(z, at, weight, label_smoothing, if_class, wanted)
     elif soft or label_smoothing:
         per_sample = ExpectedInBlocks.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
     else:
         numbers = NumbersInBlocks.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
+        if ignored is not None and not (_blocks.can_look(ignored) and not bool(ignored.any())):
+            harmless = numbers.new_tensor([-1.0 if name.endswith("log_p") else 1.0 for name in wanted.layout]).view(-1, 1, 1)
+            numbers = torch.where(ignored.reshape(at.shape), harmless, numbers)
         per_sample = with_weight(if_class(Rows(dict(zip(wanted.layout, numbers, strict=False)))), at, weight)
     per_sample = per_sample.view(shape)
     if ignored is None:
@@ -203,6 +208,7 @@ def _in_one_pass(
     def plain(z: Tensor) -> Tensor:
         ignored = None if soft else at == ignore_index
         index = at if ignored is None else at.masked_fill(ignored, 0)
+        z = z if ignored is None else z.masked_fill(ignored.unsqueeze(1), 0.0)
         per_sample = cost_of_class(z.unsqueeze(2), index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)
         per_sample = per_sample if ignored is None else per_sample.masked_fill(ignored, 0.0)
         return per_sample if reduction == "none" else per_sample.sum() * scale

@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from lossary._blocks import can_look
 from lossary._domains import Interval
 
 Exponent = Annotated[float, Interval(low=1.0)]
@@ -13,6 +14,17 @@ Exponent = Annotated[float, Interval(low=1.0)]
 def power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for a base in [0, 1]; a fractional exponent has an infinite slope at 0, which this leaves out."""
     return (base if float(exponent).is_integer() else base.clamp_min(torch.finfo(base.dtype).tiny)).pow(exponent)
+
+
+def without_ignored(output: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """The output (N, C, *) with zeros for samples that are left out: they may be anything, and 0 times NaN would be NaN in their
+    gradient and in that of weights."""
+    if target.is_floating_point():
+        return output
+    ignored = target == ignore_index
+    if can_look(ignored) and not bool(ignored.any()):
+        return output
+    return output.masked_fill(ignored.unsqueeze(1), 0.0)
 
 
 def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from lossary._checks import check_class_inputs, check_shape
 from lossary._domains import Fraction, Interval, Reduction, formula
 from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
 from lossary._registry import objective
+from lossary.losses.classification._common import without_ignored
 
 Draws = Annotated[int, Interval(low=2, whole=True)]
 
@@ -40,7 +41,7 @@ def black_box_quadratic(
     given: numbers (N, draws, *) from 0 to 1, each of which chooses a class. The estimators that are given samples instead of
     logits are :func:`lossary.metrics.black_box_quadratic` and :func:`lossary.metrics.black_box_cross_entropy`."""
     check_class_inputs("black_box_quadratic", logits, target, weight)
-    log_p = log_softmax(widen(logits))
+    log_p = log_softmax(widen(without_ignored(logits, target, ignore_index)))
     n, shape = num_draws, (logits.shape[0], num_draws, *logits.shape[2:])
     if noise is None:
         noise = torch.rand(shape, generator=generator, dtype=torch.float32, device=logits.device)

@@ -5,6 +5,7 @@ from torch import Tensor
 from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, formula
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import CosineClassifier, check_embedding_and_target, scaled_cosines
 from lossary.losses.classification._fused import average_of_margins, never_whole
 
@@ -24,6 +25,7 @@ def cosface(
 ) -> Tensor:
     """The pure function behind :class:`CosFaceLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_target("cosface", embedding, target, weight, class_weight)
+    embedding = without_ignored(embedding, target, ignore_index)
     if never_whole(embedding, weight, target, label_smoothing):
         return average_of_margins(
             embedding,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, formula
 from lossary._objective import Objective, average_over_classes, log_softmax, widen
 from lossary._registry import objective
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
 
 
@@ -24,6 +25,7 @@ def harmonic(
 ) -> Tensor:
     """The pure function behind :class:`HarmonicLoss`, with the same parameters and the class centres ``weight`` (C, D)."""
     check_embedding_and_target("harmonic", embedding, target, weight, class_weight)
+    embedding = without_ignored(embedding, target, ignore_index)
     loss = average_over_classes(
         -log_harmonic_max(embedding, weight, exponent, eps),
         target,

@@ -11,6 +11,7 @@ from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, f
 from lossary._objective import Objective, average_over_classes, widen
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidValueError
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._convex import ConvexGradient
 
 AtLeastTwo = Annotated[int, Interval(low=2, whole=True)]
@@ -31,8 +32,9 @@ def legendretron(
     check_class_inputs("legendretron", logits, target, weight, min_classes=2)
     if logits.ndim != 2:
         raise InvalidValueError(f"legendretron: logits must have shape (N, C), got {shape_text(tuple(logits.shape))}")
+    if_class = -log_link(without_ignored(logits, target, ignore_index), blocks)
     return average_over_classes(
-        -log_link(logits, blocks), target, weight=weight, ignore_index=ignore_index, label_smoothing=0.0, reduction=reduction
+        if_class, target, weight=weight, ignore_index=ignore_index, label_smoothing=0.0, reduction=reduction
     )
 
 

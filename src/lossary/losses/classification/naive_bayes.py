@@ -10,6 +10,7 @@ from lossary._domains import NonNegative, PositiveCount, Reduction, formula
 from lossary._objective import Objective, average_over_classes, widen
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
 
 
@@ -25,6 +26,7 @@ def naive_bayes(
 ) -> Tensor:
     """The pure function behind :class:`NaiveBayesLoss`, with the means (C, D), log-variances (D,) and prior's logits (C,)."""
     check_embedding_and_target("naive_bayes", embedding, target, means)
+    embedding = without_ignored(embedding, target, -100)
     spread = (log_variance.double() + math.log(2 * math.pi)).sum() / 2
     if_class = spread - log_joint(embedding, means, log_variance, prior_logits)
     loss = average_over_classes(if_class, target, weight=None, ignore_index=-100, label_smoothing=0.0, reduction=reduction)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lossary._domains import Fraction, Positive, PositiveCount, Reduction, formula
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
     check_embedding,
@@ -33,6 +34,7 @@ def normalized_softmax(
     """The pure function behind :class:`NormalizedSoftmaxLoss`, with class directions ``weight`` (C, D), and ``log_scale`` in the
     place of ``scale`` if it is learned."""
     check_embedding_and_target("normalized_softmax", embedding, target, weight, class_weight)
+    embedding = without_ignored(embedding, target, ignore_index)
     factor = scale if log_scale is None else log_scale.exp()
     if never_whole(embedding, weight, target, label_smoothing):
         return average_of_margins(

@@ -7,6 +7,7 @@ from lossary._domains import NonNegative, Positive, PositiveCount, SetReduction,
 from lossary._objective import widen
 from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
 from lossary._registry import objective
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
     check_embedding,
@@ -29,7 +30,7 @@ def proxy_anchor(
 ) -> Tensor:
     """The pure function behind :class:`ProxyAnchorLoss`, with the same parameters and the proxies ``weight`` (C, D)."""
     check_embedding_and_index("proxy_anchor", embedding, target, weight)
-    x = widen(embedding)
+    x = widen(without_ignored(embedding, target, ignore_index))
     w = weight.to(x.dtype)
     if not x.shape[0]:
         return 0.0 * (x.sum() + w.sum())

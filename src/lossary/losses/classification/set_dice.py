@@ -7,7 +7,7 @@ from lossary._checks import check_class_inputs
 from lossary._domains import Fraction, NonNegative, SetReduction, formula
 from lossary._objective import SoftmaxObjective, log_softmax, widen
 from lossary._registry import objective
-from lossary.losses.classification._common import Exponent, masses
+from lossary.losses.classification._common import Exponent, masses, without_ignored
 
 
 @formula
@@ -23,7 +23,7 @@ def set_dice(
 ) -> Tensor:
     """The pure function behind :class:`SetDiceLoss`, with the same parameters."""
     check_class_inputs("set_dice", logits, target, None)
-    log_p = log_softmax(widen(logits))
+    log_p = log_softmax(widen(without_ignored(logits, target, ignore_index)))
     q, kept = masses(target, log_p, ignore_index, label_smoothing)
     p = log_p.exp().masked_fill(~kept, 0.0)
     sizes = p.pow(power) + q.pow(power)

@@ -6,6 +6,7 @@ from lossary._domains import NonNegative, Positive, PositiveCount, Reduction, fo
 from lossary._objective import average_over_kept, widen
 from lossary._pairs import Pairs, over_rows, unit
 from lossary._registry import objective
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import CosineClassifier, check_embedding_and_index
 
 
@@ -25,6 +26,7 @@ def sface(
 ) -> Tensor:
     """The pure function behind :class:`SFaceLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_index("sface", embedding, target, weight, class_weight)
+    embedding = without_ignored(embedding, target, ignore_index)
     ignored = target == ignore_index
     index = target.masked_fill(ignored, 0).long()
 

@@ -6,6 +6,7 @@ from lossary._checks import check_class_inputs, check_floating, check_shape
 from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
 from lossary._objective import Objective, average_over_classes, log_softmax, widen
 from lossary._registry import SpecialCase, objective
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._comp_sum import comp_sum_of, norm
 
 
@@ -27,11 +28,11 @@ def smooth_adversarial_comp_sum(
     check_class_inputs("smooth_adversarial_comp_sum", logits, target, weight)
     check_floating("smooth_adversarial_comp_sum", "adversarial_logits", adversarial_logits)
     check_shape("smooth_adversarial_comp_sum", "adversarial_logits", adversarial_logits, tuple(logits.shape))
-    wide = widen(logits)
+    wide, adversarial_logits = (widen(without_ignored(z, target, ignore_index)) for z in (logits, adversarial_logits))
     if_class = comp_sum_of(log_softmax(wide / rho), tau)
 
     # the margins of class c move by moved_c - moved_j; with the mean of moved taken off, their squares over j add up to this
-    moved = adversarial_logits.to(wide.dtype) - wide
+    moved = adversarial_logits - wide
     moved = moved - moved.mean(1, keepdim=True)
     distance = norm(wide.shape[1] * moved.square() + moved.square().sum(1, keepdim=True))
 

@@ -12,7 +12,7 @@ from lossary._objective import average_over_kept, widen
 from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
-from lossary.losses.classification._common import masses
+from lossary.losses.classification._common import masses, without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
     check_embedding_and_index,
@@ -43,6 +43,7 @@ def unpg(
 ) -> Tensor:
     """The pure function behind :class:`UNPGLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_index("unpg", embedding, target, weight, class_weight)
+    embedding = without_ignored(embedding, target, ignore_index)
     ignored = target == ignore_index
     index = target.masked_fill(ignored, 0).long()
     x = widen(embedding)  # once, so that both of its gradients are added up before they are rounded

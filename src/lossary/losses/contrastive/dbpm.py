@@ -39,6 +39,7 @@ def dbpm(
     check_pair("dbpm", a, b)
     check_integers("dbpm", "index", index)
     check_shape("dbpm", "index", index, (a.shape[0],))
+    index = index.long()  # a uint8 would be taken for a mask
     if base is None:
         per_sample = _two_view_contrast(a, b, temperature, group)
     else:
@@ -199,7 +200,7 @@ class DBPMLoss(Objective):
             del parameters[name]
         loss, per_sample = dbpm(a, b, index, self.flagged, self.mean, self.deviation, **parameters)
         if self.training:
-            visited, losses = (all_items("dbpm", x, self.group).items for x in (index, per_sample))
+            visited, losses = (all_items("dbpm", x, self.group).items for x in (index.long(), per_sample))
             self.history[visited, epoch] = losses.to(self.history.dtype)
         return loss
 

@@ -44,6 +44,7 @@ def isogclr(
     check_integers("isogclr", "index", index)
     n = a.shape[0]
     check_shape("isogclr", "index", index, (n,))
+    index = index.long()  # a uint8 would be taken for a mask
     for name, state in (("log_s", log_s), ("u", u), ("temperature", temperature)):
         check_floating("isogclr", name, state)
     views = unit(widen(torch.cat([a, b])))
@@ -180,7 +181,7 @@ class ISogCLRLoss(Objective):
         del parameters["num_samples"], parameters["init_temperature"]
         loss, new = isogclr(a, b, index, self.log_s, self.u, self.temperature, self.seen, **parameters)
         if self.training:
-            visited, values = (all_items("isogclr", x, self.group).items for x in (index, torch.stack(new, 1)))
+            visited, values = (all_items("isogclr", x, self.group).items for x in (index.long(), torch.stack(new, 1)))
             if len(visited) > 1:
                 for memory, value in zip((self.log_s, self.u, self.temperature), values.unbind(1), strict=True):
                     memory[visited] = value.to(memory.dtype)
