@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from lossary._blocks import can_look
 from lossary._checks import check_element_inputs, check_shape, check_tensor
 from lossary._domains import Fraction, NonNegative, Reduction, formula
 from lossary._labels import Pair, average_over_labels
@@ -11,26 +10,6 @@ from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidTypeError
 from lossary.losses.multilabel._common import softplus
-
-
-def _margins(class_counts: Tensor, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(L,). A label that never occurred has the margin of one that occurred once, which is the largest."""
-    return margin * class_counts.to(device, dtype).clamp_min(1).pow(-0.25)
-
-
-_known: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
-KEPT = 8  # margins
-
-
-def _margins_again(class_counts: Tensor, margin: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The same, kept as the counts are the same for a whole training; beside what they were, as anybody may change their memory."""
-    key = id(class_counts), class_counts.dtype, margin, device, dtype
-    found = _known.get(key)
-    if found is None or not torch.equal(found[0], class_counts):
-        while len(_known) >= KEPT:
-            _known.pop(next(iter(_known)), None)
-        found = _known[key] = class_counts.clone(), _margins(class_counts, margin, device, dtype)
-    return found[1]
 
 
 @formula
@@ -52,11 +31,8 @@ def ldam_multilabel(
     check_shape("ldam_multilabel", "class_counts", class_counts, tuple(logits.shape[1:2]))
     if class_counts.is_complex():
         raise InvalidTypeError(f"ldam_multilabel: class_counts must be real, got {class_counts.dtype}")
-    made_for = float(margin), logits.device, torch.promote_types(logits.dtype, torch.float32)
-    if can_look(class_counts, logits) and not class_counts.requires_grad:
-        margins = _margins_again(class_counts, *made_for)
-    else:
-        margins = _margins(class_counts, *made_for)
+    counts = class_counts.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
+    margins = margin * counts.clamp_min(1).pow(-0.25)  # a label that never occurred counts as one that occurred once
     if logits.ndim > 2:
         margins = margins.view(-1, *[1] * (logits.ndim - 2))
 
