@@ -64,8 +64,9 @@ def average_over_rows(
             return found
     soft = target.is_floating_point()
     ignored = None if soft else target == ignore_index
+    some_ignored = ignored is not None and not (_blocks.can_look(logits, target) and not bool(ignored.any()))
     plain = _blocks.take_plain_operations(logits, target, weight)
-    if plain and ignored is not None and not label_smoothing and _blocks.can_look(logits, target) and not bool(ignored.any()):
+    if plain and not (soft or label_smoothing or some_ignored):
         at = target.long()  # of a small batch it counts how many operations there are
         if wanted.log_p_alone and temperature == 1.0:
             log_p = -cross_entropy(widen(logits), at, reduction="none")
@@ -78,22 +79,22 @@ def average_over_rows(
     side_by_side = _classes_side_by_side(logits)
     rows = _as_rows(logits, side_by_side)
     shape = (logits.shape[0], *logits.shape[2:])
+    left_out = ignored.reshape(rows.shape[0], rows.shape[2]) if ignored is not None and some_ignored else None
     if ignored is None:
         at = _as_rows(target, side_by_side)
     else:
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
+    # What is left out may be anything, and 0 times NaN would be NaN in its gradient.
     if plain:
-        # what is ignored may be anything, and 0 times NaN would be NaN in its gradient
-        z = widen(rows) if ignored is None else widen(rows).masked_fill(ignored.reshape(rows.shape[0], 1, rows.shape[2]), 0.0)
+        z = widen(rows) if left_out is None else widen(rows).masked_fill(left_out.unsqueeze(1), 0.0)
         per_sample = cost_of_class(z, at, weight, label_smoothing, if_class, wanted)
     elif soft or label_smoothing:
         per_sample = ExpectedInBlocks.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
     else:
-        numbers = NumbersInBlocks.apply(rows, at, wanted)[0]  # type: ignore[no-untyped-call]
-        if ignored is not None and not (_blocks.can_look(ignored) and not bool(ignored.any())):
-            harmless = numbers.new_tensor([-1.0 if name.endswith("log_p") else 1.0 for name in wanted.layout]).view(-1, 1, 1)
-            numbers = torch.where(ignored.reshape(at.shape), harmless, numbers)
-        per_sample = with_weight(if_class(Rows(dict(zip(wanted.layout, numbers, strict=False)))), at, weight)
+        numbers = dict(zip(wanted.layout, NumbersInBlocks.apply(rows, at, wanted)[0], strict=False))  # type: ignore[no-untyped-call]
+        if left_out is not None:
+            numbers = {name: each.masked_fill(left_out, -1.0 if name.endswith("log_p") else 1.0) for name, each in numbers.items()}
+        per_sample = with_weight(if_class(Rows(numbers)), at, weight)
     per_sample = per_sample.view(shape)
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
