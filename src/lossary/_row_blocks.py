@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary import _blocks
 from lossary._objective import widen
-from lossary._row_numbers import Formula, Needs, Rows, distribution, expected, less_margin, masses_of_classes, numbers_at
+from lossary._row_numbers import Formula, Needs, Rows, distribution, expected, less_margin, masses_of_classes, numbers_at, without
 
 
 def _place_of_next_lower(block: Tensor, true: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ class NumbersInBlocks(torch.autograd.Function):
         needs: Needs = ctx.needs
         unused = _unused(upstream)
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            z = z if unused is None else z.masked_fill(unused.unsqueeze(1), 0.0)
+            z = without(z, _spoilt(z, unused))
 
             def plain(z: Tensor) -> Tensor:
                 return torch.stack(numbers_at(widen(z), index, needs))
@@ -98,9 +98,8 @@ class NumbersInBlocks(torch.autograd.Function):
             out = torch.empty_like(z)
             for rows, space in _blocks.of_classes(z):
                 with torch.enable_grad():
-                    leaf = z[rows, :, space].to(upstream.dtype).detach()
-                    leaf = leaf if unused is None else leaf.masked_fill(unused[rows, None, space], 0.0)
-                    leaf.requires_grad_()
+                    kept = without(z[rows, :, space].to(upstream.dtype), None if unused is None else unused[rows, space])
+                    leaf = kept.detach().requires_grad_()
                     block = torch.stack(numbers_at(leaf, index[rows, space], needs))
                 out[rows, :, space] = torch.autograd.grad(block, leaf, upstream[:, rows, space])[0]
             return out, None, None
@@ -120,6 +119,11 @@ def _unused(upstream: Tensor) -> Tensor | None:
     anything, and 0 times NaN would be NaN in their gradient."""
     unused = (upstream == 0).all(0)
     return None if _blocks.can_look(unused) and not bool(unused.any()) else unused
+
+
+def _spoilt(z: Tensor, unused: Tensor | None) -> Tensor | None:
+    """Those of the unused samples that would give NaN. Where others count for nothing yet, the slope of their gradient is wanted."""
+    return None if unused is None else unused & ~z.isfinite().all(1)
 
 
 def _gradient(
@@ -206,7 +210,7 @@ class ExpectedInBlocks(torch.autograd.Function):
         label_smoothing, if_class, needs = ctx.label_smoothing, ctx.if_class, ctx.needs
         unused = _unused(upstream.unsqueeze(0))
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            z = z if unused is None else z.masked_fill(unused.unsqueeze(1), 0.0)
+            z = without(z, _spoilt(z, unused))
             pull = torch.func.vjp(lambda z: expected(widen(z), target, weight, label_smoothing, if_class, needs), z)[1]
             return (pull(upstream)[0], *[None] * 5)
         out = torch.empty_like(z)
@@ -214,9 +218,7 @@ class ExpectedInBlocks(torch.autograd.Function):
             block, part, to_value = z[rows, :, space].to(upstream.dtype), target[rows, ..., space], upstream[rows, None, space]
             if not needs.log_p_alone:
                 with torch.enable_grad():
-                    leaf = block.detach()
-                    leaf = leaf if unused is None else leaf.masked_fill(unused[rows, None, space], 0.0)
-                    leaf.requires_grad_()
+                    leaf = without(block, None if unused is None else unused[rows, space]).detach().requires_grad_()
                     value = expected(leaf, part, weight, label_smoothing, if_class, needs)
                 out[rows, :, space] = torch.autograd.grad(value, leaf, to_value.squeeze(1))[0]
                 continue

@@ -70,6 +70,15 @@ def with_weight(per_sample: Tensor, at: Tensor, weight: Tensor | None) -> Tensor
     return per_sample if weight is None else per_sample * weight[at]
 
 
+def without(z: Tensor, left_out: Tensor | None) -> Tensor:
+    """(N, C, S) with other logits for the samples (N, S) that are left out: they may be anything, and 0 times NaN would be NaN in
+    their gradient. The others differ from each other, as a formula may divide by their deviation."""
+    if left_out is None:
+        return z
+    harmless = torch.linspace(-1.0, 1.0, z.shape[1], dtype=z.dtype, device=z.device).view(-1, 1)
+    return torch.where(left_out.unsqueeze(1), harmless, z)
+
+
 def cost_of_class(z: Tensor, at: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
     """What each row of (N, C, S) costs, from its class (N, S) or its probabilities (N, C, S)."""
     if at.is_floating_point() or label_smoothing:

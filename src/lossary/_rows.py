@@ -22,7 +22,7 @@ from lossary import _blocks, _formulas
 from lossary._objective import average_over_kept, reduce, widen
 from lossary._one_pass import in_one_pass
 from lossary._row_blocks import ExpectedInBlocks, NumbersInBlocks
-from lossary._row_numbers import NUMBERS, Formula, Needs, Rows, cost_of_class, with_weight
+from lossary._row_numbers import NUMBERS, Formula, Needs, Rows, cost_of_class, with_weight, without
 
 __all__ = ["Formula", "Rows", "average_over_rows"]
 
@@ -84,15 +84,13 @@ def average_over_rows(
         at = _as_rows(target, side_by_side)
     else:
         at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
-    # What is left out may be anything, and 0 times NaN would be NaN in its gradient.
     if plain:
-        z = widen(rows) if left_out is None else widen(rows).masked_fill(left_out.unsqueeze(1), 0.0)
-        per_sample = cost_of_class(z, at, weight, label_smoothing, if_class, wanted)
+        per_sample = cost_of_class(without(widen(rows), left_out), at, weight, label_smoothing, if_class, wanted)
     elif soft or label_smoothing:
         per_sample = ExpectedInBlocks.apply(rows, at, weight, label_smoothing, if_class, wanted)[0]  # type: ignore[no-untyped-call]
     else:
         numbers = dict(zip(wanted.layout, NumbersInBlocks.apply(rows, at, wanted)[0], strict=False))  # type: ignore[no-untyped-call]
-        if left_out is not None:
+        if left_out is not None:  # as in without
             numbers = {name: each.masked_fill(left_out, -1.0 if name.endswith("log_p") else 1.0) for name, each in numbers.items()}
         per_sample = with_weight(if_class(Rows(numbers)), at, weight)
     per_sample = per_sample.view(shape)
@@ -209,8 +207,8 @@ def _in_one_pass(
     def plain(z: Tensor) -> Tensor:
         ignored = None if soft else at == ignore_index
         index = at if ignored is None else at.masked_fill(ignored, 0)
-        z = z if ignored is None else z.masked_fill(ignored.unsqueeze(1), 0.0)
-        per_sample = cost_of_class(z.unsqueeze(2), index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)
+        column = without(z.unsqueeze(2), None if ignored is None else ignored.unsqueeze(1))
+        per_sample = cost_of_class(column, index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)
         per_sample = per_sample if ignored is None else per_sample.masked_fill(ignored, 0.0)
         return per_sample if reduction == "none" else per_sample.sum() * scale
 

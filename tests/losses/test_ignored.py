@@ -69,3 +69,22 @@ def test_ignored_samples_of_a_compiled_head() -> None:
     assert x.grad is not None
     assert x.grad[0].any()
     assert not x.grad[1].any()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["focal", "z_loss"])
+def test_weights_of_samples_that_are_zero_yet_have_their_slopes(
+    monkeypatch: pytest.MonkeyPatch, name: str, smoothing: float
+) -> None:
+    """As where weights of samples are learned, beginning with zeros: what counts for nothing is not what is ignored."""
+    monkeypatch.setattr(_blocks, "SMALL", 0)
+    monkeypatch.setattr(_blocks, "BLOCK", 16)
+    logits = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = subject_of(name).make(reduction="none", label_smoothing=smoothing)
+    share = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    each = loss(logits, torch.arange(6) % 5)
+    (gradient,) = torch.autograd.grad((each * share).sum(), logits, create_graph=True)
+    assert not gradient.any()
+    (slopes,) = torch.autograd.grad(gradient.sum(1).sum() + gradient[:, 0].sum(), share)
+    (own,) = torch.autograd.grad(each.sum(), logits)
+    torch.testing.assert_close(slopes, own.sum(1) + own[:, 0])
