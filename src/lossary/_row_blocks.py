@@ -122,7 +122,7 @@ def _unused(upstream: Tensor) -> Tensor | None:
 
 
 def _spoilt(z: Tensor, unused: Tensor | None) -> Tensor | None:
-    """Those of the unused samples that would give NaN. Where others count for nothing yet, the slope of their gradient is wanted."""
+    """Those unused samples that would give NaN. Where others count for nothing yet, the slope of their gradient is wanted."""
     return None if unused is None else unused & ~z.isfinite().all(1)
 
 
