@@ -33,7 +33,7 @@ def test_a_quick_run() -> None:
     found = json.loads(done.stdout)
     assert found["left_out"] == {"harmonic": "it has weights of its own"}
     rows = {each["title"]: {row["by"] + " " + row["loss"]: row for row in each["results"]} for each in found["settings"]}
-    assert [len(each) >= 2 for each in rows.values()] == [True] * 5
+    assert [len(each) >= 2 for each in rows.values()] == [True] * 6
     hard = rows["1,024 x 1,000, class indices"]
     assert 0.99 < hard["lossary squentropy"]["memory"] < 1.1 < hard["torch cross_entropy"]["memory"]
     assert hard["torch cross_entropy"]["of_torch"] == 1.0
