@@ -433,6 +433,8 @@ def main(
     chosen = only.split(",") if only else [*specs(), "smooth_ece"]
     left_out = {name: why for name in chosen if name != "smooth_ece" and (why := wanted(spec(name)))}
     names = [name for name in chosen if name != "smooth_ece" and name not in left_out]
+    # first of all, as the objects of other packages make Python's collector slower, and gigabytes that were used the allocator
+    small = measure_small(names, 3 if quick else 21, 5 if quick else 60)
     present, missing = load_peers(set(names))
     packages = sorted({peer.package for peers in present.values() for peer, _ in peers})
     if "smooth_ece" in chosen and relplot():
@@ -457,7 +459,6 @@ def main(
             console.print(bounds_of(setting))
             facts = {"title": setting.title, **asdict(setting), "rounds": rounds}
             answer["settings"].append({**facts, "results": [asdict(row) for row in rows]})
-    small = measure_small(names, 3 if quick else 21, 5 if quick else 30)
     if small:
         console.print(small_table(small))
         console.print(
