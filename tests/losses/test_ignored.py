@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from lossary import _blocks, specs
 from lossary.testing import Subject, subject_of
 
-IGNORING = sorted(name for name, spec in specs().items() if any(p.name == "ignore_index" for p in spec.parameters))
+FIXED = ["fairness_regularized", "naive_bayes", "worst_group"]  # they leave out -100
+IGNORING = sorted([name for name, spec in specs().items() if any(p.name == "ignore_index" for p in spec.parameters)] + FIXED)
 
 
 def gradients(subject: Subject, n: int, dtype: torch.dtype, fill: float | None, smoothing: float) -> list[Tensor]:
@@ -58,6 +59,20 @@ def test_what_is_ignored_may_be_anything_where_a_gradient_is_differentiated(name
     assert second.isfinite().all()
     assert not second[5].any()
     assert second.any()
+
+
+@pytest.mark.parametrize("name", ["fairness_regularized", "worst_group"])
+def test_what_is_ignored_may_be_anything_for_each_class_against_the_rest(name: str) -> None:
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    logits[1] = torch.nan
+    logits.requires_grad_()
+    target, group = torch.tensor([0, -100, 2, 3, 1, 0]), torch.tensor([0, 0, 0, 1, 1, 1])
+    value = subject_of(name).make(base="bce")(logits, target, group=group)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.any()
+    assert not gradient[1].any()
 
 
 def test_ignored_samples_of_a_compiled_head() -> None:

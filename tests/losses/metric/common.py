@@ -36,6 +36,22 @@ def negatives(labels: list[int], i: int) -> list[int]:
     return [j for j in range(len(labels)) if labels[j] != labels[i]]
 
 
+def hold_loop_against_double(
+    monkeypatch: pytest.MonkeyPatch, loss: Callable[[Tensor, Tensor], Tensor], samples: int, classes: int, atol: float
+) -> None:
+    """The compiled loop (float32) against the whole matrix in float64, where each class has many samples."""
+    x = torch.randn(samples, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(samples) % classes
+    exact = x.double().requires_grad_()
+    expected = loss(exact, labels)
+    monkeypatch.setattr(_pairs, "SMALL", 0)
+    leaf = x.clone().requires_grad_()
+    found = loss(leaf, labels)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=atol)
+    (gradient,), (true,) = torch.autograd.grad(found.sum(), leaf), torch.autograd.grad(expected.sum(), exact)
+    torch.testing.assert_close(gradient.double(), true, rtol=1e-4, atol=1e-4 * float(true.abs().max()))
+
+
 def hold_against_loops(
     monkeypatch: pytest.MonkeyPatch,
     loss: Callable[[Tensor, Tensor], Tensor],

@@ -10,6 +10,7 @@ from lossary._checks import check_class_inputs, check_element_inputs, check_inte
 from lossary._domains import OneOf
 from lossary._objective import Objective, widen
 from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification.cross_entropy import cross_entropy
 
 Base = Annotated[Literal["auto", "cross_entropy", "bce"], OneOf(("auto", "cross_entropy", "bce"))]
@@ -48,6 +49,7 @@ def check_groups(owner: str, logits: Tensor, target: Tensor, group: Tensor) -> N
 
 def sample_losses(logits: Tensor, target: Tensor, base: str) -> tuple[Tensor, Tensor]:
     """The base loss of each sample (N,), and which samples count; one that does not (its class is -100) costs 0."""
+    logits = without_ignored(logits, target, IGNORED)
     wide = widen(logits)
     kept = torch.ones(logits.shape[:1], dtype=torch.bool, device=logits.device)
     if not target.is_floating_point():

@@ -27,7 +27,7 @@ from lossary._kernels import (
     sigmoid,
     softplus,
 )
-from lossary._row_parts import largest
+from lossary._row_parts import largest, sum_of
 
 NOTHING = f32(-np.inf)
 
@@ -56,10 +56,7 @@ def exponentials(x: Any, scale: Any, shift: Any) -> Any:
     """Replaces x by exp(scale (x - shift)) and returns the sum."""
     for j in range(x.shape[0]):
         x[j] = exp(scale * (x[j] - shift))
-    total = f32(0.0)
-    for j in range(x.shape[0]):
-        total += x[j]
-    return total
+    return sum_of(x)
 
 
 @part_of_loop
