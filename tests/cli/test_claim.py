@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lossary import claims
+from lossary.cli import main
 
 
 def lossary(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -71,3 +72,18 @@ def test_showing_an_objective_shows_what_was_found(tmp_path: Path) -> None:
     shown = lossary("show", "squentropy", cwd=tmp_path).stdout
     assert f"claim       {verdict}: " in shown
     assert json.loads(lossary("show", "squentropy", "--json", cwd=tmp_path).stdout)["papers"][0]["claims"][0]["verdict"] == verdict
+
+
+@pytest.mark.parametrize("place", ["lossary.claims.run", "lossary.claims._write.picture"])
+def test_ctrl_c_at_any_time_says_so(
+    place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr(sys, "argv", ["lossary", "claim", "smooth_ece", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.endswith("lossary: stopped; finished work is kept, and the same command goes on from there\n")

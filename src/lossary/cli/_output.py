@@ -5,7 +5,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _STYLES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "cyan": "36"}
 STATUS_STYLES = {"available": "green", "partly": "yellow", "missing": "dim", "no unit": "dim"}
@@ -32,6 +33,16 @@ def write(lines: str | Iterable[str]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more when it ends
+
+
+@contextmanager
+def said_when_stopped(what: str) -> Iterator[None]:
+    """Ctrl-C at any time, also while libraries and data are read, ends with a sentence; ``what`` is kept, such as "work is"."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"lossary: stopped; finished {what} kept, and the same command goes on from there\n")
+        sys.exit(130)
 
 
 def write_json(value: object) -> None:

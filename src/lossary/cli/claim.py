@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossary import catalogue, claims
-from lossary.cli._output import number_of, styled, table, write, write_json
+from lossary.cli._output import number_of, said_when_stopped, styled, table, write, write_json
 from lossary.errors import InvalidValueError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def claim(
         _list(out / "claims", as_json)
         return
     wanted = list(claims.entries()) if all_ else list(dict.fromkeys(map(_named, name or ())))
-    _run(wanted, out / "claims", as_json)
+    with said_when_stopped("work is"):
+        _run(wanted, out / "claims", as_json)
 
 
 def _named(given: str) -> str:
@@ -81,19 +82,15 @@ def _run(wanted: list[str], folder: Path, as_json: bool) -> None:
     from lossary.claims._write import picture
 
     outcomes = []
-    try:
-        for place, name in enumerate(wanted, start=1):
-            with _progress(Console(stderr=True), f"{name} ({place} of {len(wanted)})") as tell:
-                outcome = claims.run(name, store=folder / "claims.sqlite", tell=tell)
-            drawn = folder / f"{name}.svg"
-            drawn.write_text(picture(outcome), encoding="utf-8", newline="\n")
-            (folder / f"{name}.json").write_text(json.dumps(outcome.to_dict(), indent=1) + "\n", encoding="utf-8")
-            outcomes.append({**outcome.to_dict(), "picture": str(drawn)})
-            if not as_json:
-                _show(Console(), outcome, drawn)
-    except KeyboardInterrupt:
-        typer.echo("lossary: stopped; finished work is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+    for place, name in enumerate(wanted, start=1):
+        with _progress(Console(stderr=True), f"{name} ({place} of {len(wanted)})") as tell:
+            outcome = claims.run(name, store=folder / "claims.sqlite", tell=tell)
+        drawn = folder / f"{name}.svg"
+        drawn.write_text(picture(outcome), encoding="utf-8", newline="\n")
+        (folder / f"{name}.json").write_text(json.dumps(outcome.to_dict(), indent=1) + "\n", encoding="utf-8")
+        outcomes.append({**outcome.to_dict(), "picture": str(drawn)})
+        if not as_json:
+            _show(Console(), outcome, drawn)
     if as_json:
         write_json({"claims": outcomes})
 

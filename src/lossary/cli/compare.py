@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossary.cli._output import said_when_stopped
 from lossary.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def compare(
 
     Finished work is kept in the folder --out; the same command again, or after Ctrl-C, goes on from there.
     """
-    with _said_when_stopped():
+    with said_when_stopped("objectives are"):
         from rich.console import Console
 
         from lossary import arena
@@ -123,16 +124,6 @@ def compare(
             shown = [{**result.to_dict(), "report": str(path)} for result, path in results]
             whole = shown[0] if across is None else {"comparisons": shown, "across": _across_as_dict(across)}
             typer.echo(json.dumps(whole, indent=2))
-
-
-@contextmanager
-def _said_when_stopped() -> Iterator[None]:
-    """Ctrl-C at any time, also while libraries and data are read, ends with a sentence."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("lossary: stopped; finished objectives are kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
 
 
 def _check_names(data: list[str]) -> None:
