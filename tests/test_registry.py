@@ -171,7 +171,7 @@ def install(folder: Path, module: str, source: str) -> None:
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); {code}"]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -198,3 +198,34 @@ def test_aliases_are_names_of_nothing_else_and_find_their_objective_everywhere()
             assert getattr(functional, alias) is found.function
             assert found.name in [name for names in entry(alias).provides.values() for name in names]
             assert json.loads(CliRunner().invoke(app, ["show", alias, "--json"]).output)["unit"]["name"] == found.name
+
+
+FIRST_USE = """
+import sys, threading
+import lossary, torch
+from lossary import _registry
+torch.set_num_threads(1)
+sys.setswitchinterval(1e-6)
+kinds, found, start = sorted(_registry.HOMES) * 4, [], threading.Barrier(4 * len(_registry.HOMES) + 4)
+
+def ask(kind):
+    start.wait()
+    found.append((kind, lossary.list_units(kind=kind)))
+
+def call():
+    start.wait()
+    lossary.functional.squentropy(torch.zeros(2, 3), torch.tensor([0, 1]))
+    found.append(("objective", lossary.list_objectives()))
+
+threads = [threading.Thread(target=ask, args=(kind,)) for kind in kinds] + [threading.Thread(target=call) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found) - len(threads), [kind for kind, names in found if names != lossary.list_units(kind=kind) or not names])
+"""
+
+
+def test_first_use_from_many_threads_finds_every_name(tmp_path: Path) -> None:
+    install(tmp_path, "asking", f"import lossary\nassert lossary.list_objectives()\n{PLUGIN}")  # asks while it is imported
+    done = run(FIRST_USE, tmp_path)
+    assert done.stdout == "0 []\n", done.stderr
+    assert done.stderr == ""

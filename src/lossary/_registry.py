@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import inspect
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -162,7 +163,11 @@ class UnitSpec:
 
 _specs: dict[tuple[str, str], Spec] = {}
 _units: dict[tuple[str, str], UnitSpec] = {}
-_loaded: set[str] = set()
+_OTHERS = "other packages"
+_loaded: set[str] = set()  # the kinds whose modules are imported whole
+_loading = threading.RLock()  # re-entrant: a module may ask for a kind while it is imported
+_in_progress: set[str] = set()
+_this_thread = threading.local()
 
 
 def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
@@ -296,20 +301,40 @@ def _home(target: Callable[..., Any]) -> str:
 
 
 def _load(kind: str = "objective") -> None:
-    """Import every module that registers units of a kind: our own, then those of other packages."""
-    if kind in _loaded:
+    """Import every module that registers units of a kind: our own, then those of other packages.
+
+    Our own modules are imported under one lock, as two imports that need each other's packages can block one another. Those of
+    other packages are not: theirs may ask the registry while they are imported, in a thread that holds their import lock.
+    """
+    if kind not in _loaded:
+        with _loading:
+            if kind in _in_progress:  # a module that is being imported asks for its own kind
+                return
+            _in_progress.add(kind)
+            try:
+                for home in HOMES[kind]:
+                    importlib.import_module(home)
+            finally:
+                _in_progress.remove(kind)
+            _loaded.add(kind)
+    _load_others()
+
+
+def _load_others() -> None:
+    """Import what other packages name in their entry points; a module that asks meanwhile sees what is registered so far."""
+    if _OTHERS in _loaded or getattr(_this_thread, "loads_others", False):
         return
-    others_loaded = bool(_loaded)
-    _loaded.add(kind)
-    for home in HOMES[kind]:
-        importlib.import_module(home)
-    if others_loaded:
-        return
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:  # another package's fault must not take ours down
-            warnings.warn(f"lossary: the objective {entry.name!r} of another package could not be loaded: {error}", stacklevel=2)
+    _this_thread.loads_others = True
+    try:
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            try:
+                entry.load()
+            except Exception as error:  # another package's fault must not take ours down
+                message = f"lossary: the objective {entry.name!r} of another package could not be loaded: {error}"
+                warnings.warn(message, stacklevel=2)
+    finally:
+        _this_thread.loads_others = False
+    _loaded.add(_OTHERS)
 
 
 def specs(kind: str = "objective") -> dict[str, Spec]:
