@@ -2,12 +2,13 @@
 
 From the command line, ``lossary check my_losses:MyLoss``. From the tests of another package::
 
-    from lossary.testing import CHECKS, check_objective
+    from lossary.testing import CHECKS, run_check, subject_of
+    SUBJECT = subject_of(MyLoss)
     @pytest.mark.parametrize("check", CHECKS)
-    def test_my_loss(check): assert check_objective(MyLoss, only=[check]).passed
+    def test_my_loss(check): run_check(check, SUBJECT).verify()
 
-A check that says nothing about a loss is counted as "not applicable", with the reason; a registered objective that cannot meet a
-check waives it where it is registered, with the reason, and a waiver that is no longer needed is itself a failure.
+A check that does not apply to a loss is a skip with its reason, and a card counts it apart. A registered objective that cannot
+meet a check waives it where it is registered, with the reason. A waiver that is no longer needed is itself a failure.
 """
 
 from lossary.testing._card import Card, Result

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+from unittest import SkipTest
 
 Status = Literal["passed", "failed", "waived", "not applicable"]
 
@@ -15,6 +16,13 @@ class Result:
     status: Status
     detail: str
     seconds: float
+
+    def verify(self) -> None:
+        """Raise AssertionError for a failure and ``unittest.SkipTest``, which pytest reports as a skip, where nothing applied."""
+        if self.status == "not applicable":
+            raise SkipTest(self.detail)
+        if self.status == "failed":
+            raise AssertionError(f"{self.check}: {self.detail}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,11 @@ class Card:
             "waived": found["waived"],
             "not applicable": found["not applicable"],
         }
+
+    @property
+    def skips(self) -> tuple[Result, ...]:
+        """The checks that did not apply; each ``detail`` is the reason."""
+        return tuple(result for result in self.results if result.status == "not applicable")
 
     @property
     def failures(self) -> tuple[Result, ...]:

@@ -13,6 +13,7 @@ from lossary._registry import Spec
 from lossary.testing._batch import Batch, Sides, wants
 from lossary.testing._inputs import Inputs
 from lossary.testing._outcome import Failed, NotApplicable
+from lossary.testing._table import first_line
 
 SAMPLES = 100  # how many samples there are in the data set that a loss remembers
 
@@ -60,6 +61,10 @@ class Subject:
     @property
     def decomposable(self) -> bool:
         return self.family not in ("bags", "metric", "contrastive") if self.spec is None else self.spec.decomposable
+
+    @property
+    def waivers(self) -> Mapping[str, str]:
+        return {} if self.spec is None else self.spec.waivers
 
     @property
     def stochastic(self) -> bool:
@@ -164,11 +169,6 @@ def complaint(subject: Subject, error: BaseException, argument: str | None = Non
     if argument is not None and argument not in text:
         return f"the sentence does not name {argument}: {text!r}"
     return None
-
-
-def first_line(text: str) -> str:
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= 160 else line[:157] + "..."
 
 
 class seeded:  # noqa: N801
