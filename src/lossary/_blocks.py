@@ -1,5 +1,6 @@
-"""How a large batch is cut into blocks that stay in a core's cache."""
+"""The dispatch of a batch: one compiled loop, blocks that stay in a core's cache, or plain operations on the whole."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,11 +13,48 @@ ACCELERATOR_BLOCK = 1 << 25  # where starting an operation costs more than a cac
 SMALL = 1 << 16  # elements up to which plain operations on the whole take less time than a loop over blocks
 LOOPS = True  # whether to compile loops at all
 
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
+
+
+def ordinary(*tensors: Tensor | None) -> bool:
+    """Decides whether anything but plain operations on the whole may be done with these tensors.
+
+    True only for plain tensors (``Tensor`` or ``Parameter``) with memory of their own, also inside of a functorch transform.
+    False for subclasses (DTensor, MONAI's MetaTensor, fake tensors), which need not keep views, ``out=`` and slices that are
+    written to; for meta tensors; and while ``torch.compile`` or ``torch.export`` traces. Ask this before any size or value:
+    a traced comparison of a size is a guard, which binds the graph to one side of it.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    for x in tensors:
+        if x is None:
+            continue
+        if type(x) not in _PLAIN or x.is_meta:
+            return False
+        if torch._C._functorch.is_functorch_wrapped_tensor(x) and not ordinary(torch._C._functorch.get_unwrapped(x)):
+            return False
+    return True
+
+
+def loops_available() -> bool:
+    """Decides whether loops can be compiled here; without them every loss takes PyTorch's operations."""
+    return LOOPS and _numba_compiles()
+
+
+@functools.cache
+def _numba_compiles() -> bool:
+    """Numba imports, and is not switched off by ``NUMBA_DISABLE_JIT=1``, as debuggers and coverage do."""
+    try:
+        import numba
+    except Exception:  # not only ImportError: Numba and llvmlite raise what they like if a version or a library does not fit
+        return False
+    return not getattr(numba.config, "DISABLE_JIT", False)
+
 
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
-    """Whether an input is too small for blocks, or more than the logits is to have a gradient, which blocks give to them alone, or
-    a gradient is wanted that is not found backwards."""
-    if logits.numel() <= SMALL or torch.compiler.is_compiling() or _traced_or_forward():
+    """Whether an input is not ordinary or too small for blocks, or more than the logits is to have a gradient, which blocks give to
+    them alone, or a gradient is wanted that is not found backwards."""
+    if not ordinary(logits, *others) or logits.numel() <= SMALL or _traced_or_forward():
         return True
     return any(has_gradient(other) for other in others)
 
@@ -37,18 +75,18 @@ def has_gradient(x: Tensor | None) -> bool:
 
 def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether the input is plain memory that a loop can run over, of which only the logits are to have a gradient."""
-    if not LOOPS or logits.dtype is not torch.float32 or type(logits) not in (Tensor, torch.nn.Parameter) or not logits.numel():
+    if torch.compiler.is_compiling() or type(logits) not in _PLAIN or logits.dtype is not torch.float32 or not logits.numel():
         return False
-    if not logits.is_cpu or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if not logits.is_cpu or logits.is_neg() or torch._C._len_torch_dispatch_stack() or not loops_available():
         return False
     if torch._C._are_functorch_transforms_active() or _traced_or_forward():
         return False
-    return all(x is None or (x.is_cpu and not x.requires_grad) for x in others)
+    return all(x is None or (type(x) in _PLAIN and x.is_cpu and not x.requires_grad) for x in others)
 
 
 def can_look(*tensors: Tensor | None) -> bool:
     """Whether the values of tensors may be read: they are here, and nobody is recording, mapping or compiling what is done."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch._C._len_torch_dispatch_stack() or not ordinary(*tensors):
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return all(x is None or (x.device.type == "cpu" and not wrapped(x)) for x in tensors)

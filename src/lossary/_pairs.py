@@ -351,7 +351,7 @@ def _sweep(
     upstream: Sequence[Tensor | None] | None,
 ) -> tuple[Tensor, ...]:
     """The numbers of all anchors, or their sums; what flows back from them, or from the first alone, is added to the slopes."""
-    if plan.kernel is not None and anchors.device.type == "cpu" and anchors.dtype == items.dtype == torch.float32:
+    if plan.kernel is not None and anchors.is_cpu and anchors.dtype == items.dtype == torch.float32 and _blocks.loops_available():
         return _sweep_of_kernel(plan, plan.kernel, anchors, items, fixed, slopes, upstream)
     found: tuple[Tensor, ...] = ()
     for rows, s in similarities(anchors, items):

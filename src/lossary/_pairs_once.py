@@ -36,7 +36,7 @@ def sums_over_pairs(
     Takes what :func:`over_rows` takes. Where a batch is compared with itself and the kernel is symmetric, each pair is met once.
     """
     alone = items is None and item_labels is None and own is None and kernel.symmetric
-    plain = anchors.device.type == "cpu" and anchors.dtype == torch.float32 and not torch.compiler.is_compiling()
+    plain = not torch.compiler.is_compiling() and anchors.is_cpu and anchors.dtype == torch.float32 and _blocks.loops_available()
     if not (alone and plain and anchors.shape[0] ** 2 > _pairs.SMALL):
         numbers = over_rows(row, anchors, items, labels=labels, item_labels=item_labels, own=own, kernel=kernel)
         return tuple(number.sum() if place < 2 else number.detach().sum() for place, number in enumerate(numbers))

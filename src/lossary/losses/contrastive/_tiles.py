@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lossary._blocks import loops_available
 from lossary._objective import widen
 from lossary._pairs import unit
 from lossary.distributed import Ring
@@ -347,7 +348,7 @@ def _softmax_gradient(scores: Scores, positive: Tensor, ahead: list[Tensor], ups
 
 
 def _compiled(z: Tensor) -> bool:
-    return z.device.type == "cpu" and z.dtype == torch.float32
+    return z.is_cpu and z.dtype == torch.float32 and loops_available()
 
 
 def _sum_softplus(z: Tensor, sums: Tensor, slope: bool) -> None:

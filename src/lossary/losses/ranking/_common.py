@@ -193,7 +193,7 @@ def value_and_gradient(
     kernel: Callable[[], Kernel], of_block: Kernel, wanted: bool, scores: Tensor, *constants: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The loss of each list and its gradient (nothing, unless it is wanted), a few lists at a time."""
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+    if scores.is_cpu and scores.dtype == torch.float32 and _blocks.loops_available():
         done: tuple[Tensor, Tensor] = _blocks.call_compiled(kernel(), scores, *constants, wanted)
         return done
     size = _blocks.ACCELERATOR_BLOCK if scores.device.type != "cpu" else BLOCK
