@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lossary import _blocks, _formulas
 from lossary._checks import check_broadcast
-from lossary._objective import reduce, widen
+from lossary._objective import is_ignored, reduce, widen
 from lossary._one_pass import in_one_pass
 
 Pair = tuple[Tensor, Tensor]
@@ -61,7 +61,7 @@ def average_over_labels(
         if found is not None:
             return found[0]
     if _blocks.take_plain_operations(logits, target, weight, pos_weight) and _blocks.can_look(logits, target):
-        ignored = target == ignore_index
+        ignored = is_ignored(target, ignore_index)
         if not bool(ignored.any()):  # of a small batch it counts how many operations there are
             z = widen(logits)
             mixed = _lerped(rule.costs(z), target.to(z.dtype), weight, pos_weight, label_smoothing)
@@ -105,7 +105,7 @@ def _cost_of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, pos_wei
 def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, rule: Rule) -> Pair:
     """:func:`cost_of_rows` in plain operations."""
     target = labels_of(target, z)
-    ignored = target == rule.ignore_index
+    ignored = is_ignored(target, rule.ignore_index)
     q = target.to(z.dtype).masked_fill(ignored, 0.0)
     z = z.masked_fill(ignored, 0.0)  # what is ignored may be anything, and 0 times NaN would be NaN in its gradient
     mixed = _lerped(rule.costs(z), q, weight, pos_weight, rule.label_smoothing).masked_fill(ignored, 0.0)
@@ -273,4 +273,4 @@ def _in_one_pass(
     found = in_one_pass(logits, compute, plain)
     if not apart:
         return found, found
-    return found, _row_sums((target != rule.ignore_index).to(logits.dtype)) if flat else torch.from_numpy(kept)
+    return found, _row_sums((~is_ignored(target, rule.ignore_index)).to(logits.dtype)) if flat else torch.from_numpy(kept)

@@ -116,6 +116,27 @@ def reduce(per_item: Tensor, divisor: Tensor | int, reduction: str) -> Tensor:
     return total / torch.where(divisor == 0, torch.ones_like(divisor), divisor)
 
 
+def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    r"""Mask of the elements that equal ``ignore_index``, for a target (N, \*) of any dtype.
+
+    PyTorch casts the number to the tensor's dtype before it compares, so that the uint8 label 156 equals -100. An integer
+    dtype that cannot hold the number has no element that equals it.
+    """
+    dtype = target.dtype
+    if dtype is torch.int64 or dtype.is_floating_point or dtype is torch.bool:
+        return target == ignore_index
+    bounds = torch.iinfo(dtype)
+    if bounds.min <= ignore_index <= bounds.max:
+        return target == ignore_index
+    return torch.zeros_like(target, dtype=torch.bool)
+
+
+def class_indices(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    r"""Class indices (N, \*) as int64 with 0 in the place of ignored ones, and the mask of those."""
+    ignored = is_ignored(target, ignore_index)
+    return target.long().masked_fill(ignored, 0), ignored
+
+
 def average_over_classes(
     if_class: Tensor,
     target: Tensor,
@@ -135,8 +156,7 @@ def average_over_classes(
             q = q * (1 - label_smoothing) + label_smoothing / num_classes
         per_sample = (q * weighted).sum(1)
         return reduce(per_sample, per_sample.numel(), reduction)
-    ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
+    index, ignored = class_indices(target, ignore_index)
     per_sample = weighted.gather(1, index.unsqueeze(1)).squeeze(1)
     if label_smoothing:
         per_sample = per_sample * (1 - label_smoothing) + weighted.mean(1) * label_smoothing

@@ -388,8 +388,8 @@ def _sweep_of_kernel(
         own = torch.full((n,), -1) if own is None else own
         first, last = own, own + (own >= 0)
     else:
-        ascending, order = item_labels.sort(stable=True)
-        first, last = (torch.searchsorted(ascending, labels.to(ascending.dtype), right=right) for right in (False, True))
+        ascending, order = item_labels.long().sort(stable=True)
+        first, last = (torch.searchsorted(ascending, labels.long(), right=right) for right in (False, True))
         own = torch.full((n,), -1) if own is None else torch.empty_like(order).index_put_((order,), torch.arange(m))[own]
     ordered = items[order]
     if plan.together:

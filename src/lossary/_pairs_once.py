@@ -101,7 +101,7 @@ def _all_pairs(labels: Tensor) -> Pairs:
 
 def _sweep(kernel: Kernel, anchors: Tensor, labels: Tensor, wanted: bool) -> tuple[Tensor, ...]:
     loop, n = kernel.load(), anchors.shape[0]
-    labels, order = labels.sort()
+    labels, order = labels.long().sort()
     first, last = (torch.searchsorted(labels, labels, right=right).numpy() for right in (False, True))
     x = anchors[order]
     slopes = [torch.zeros_like(x) for _ in range(2)] if wanted else []

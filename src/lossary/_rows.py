@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lossary import _blocks, _formulas
-from lossary._objective import average_over_kept, reduce, widen
+from lossary._objective import average_over_kept, is_ignored, reduce, widen
 from lossary._one_pass import in_one_pass
 from lossary._row_blocks import ExpectedInBlocks, NumbersInBlocks
 from lossary._row_numbers import NUMBERS, Formula, Needs, Rows, cost_of_class, with_weight, without
@@ -63,7 +63,7 @@ def average_over_rows(
         if found is not None:
             return found
     soft = target.is_floating_point()
-    ignored = None if soft else target == ignore_index
+    ignored = None if soft else is_ignored(target, ignore_index)
     some_ignored = ignored is not None and not (_blocks.can_look(logits, target) and not bool(ignored.any()))
     plain = _blocks.take_plain_operations(logits, target, weight)
     if plain and not (soft or label_smoothing or some_ignored):
@@ -83,7 +83,7 @@ def average_over_rows(
     if ignored is None:
         at = _as_rows(target, side_by_side)
     else:
-        at = target.masked_fill(ignored, 0).long().reshape(rows.shape[0], rows.shape[2])
+        at = target.long().masked_fill(ignored, 0).reshape(rows.shape[0], rows.shape[2])
     if plain:
         per_sample = cost_of_class(without(widen(rows), left_out), at, weight, label_smoothing, if_class, wanted)
     elif soft or label_smoothing:
@@ -205,7 +205,7 @@ def _in_one_pass(
         return torch.from_numpy(value if reduction == "none" else np.array(total * scale, np.float32)), gradient
 
     def plain(z: Tensor) -> Tensor:
-        ignored = None if soft else at == ignore_index
+        ignored = None if soft else is_ignored(at, ignore_index)
         index = at if ignored is None else at.masked_fill(ignored, 0)
         column = without(z.unsqueeze(2), None if ignored is None else ignored.unsqueeze(1))
         per_sample = cost_of_class(column, index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)

@@ -80,10 +80,11 @@ def _means(owner: str, target: Tensor, bag: Tensor) -> tuple[Tensor, Tensor]:
     check_shape(owner, "bag", bag, tuple(target.shape))
     if bag.is_floating_point() or bag.is_complex() or bag.dtype == torch.bool:
         raise InvalidTypeError(f"{owner}: bag must be integers, got {bag.dtype}")
+    bag = bag.long()
     if bag.numel() and int(bag.min()) < 0:
         raise InvalidValueError(f"{owner}: bag must be numbers from 0, got {int(bag.min())}")
     bags = int(bag.max()) + 1 if bag.numel() else 0
     wide = target.to(torch.promote_types(target.dtype, torch.float32))
     sizes = torch.bincount(bag, minlength=bags).to(wide.dtype)
-    sums = wide.new_zeros(bags).index_add(0, bag.long(), wide)
+    sums = wide.new_zeros(bags).index_add(0, bag, wide)
     return sums / sizes.clamp_min(1), sizes

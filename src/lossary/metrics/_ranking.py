@@ -38,7 +38,7 @@ def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -
     sorted_scores, real = scores.gather(1, order), mask.gather(1, order)
     starts = (sorted_scores[:, 1:] != sorted_scores[:, :-1]) | (real[:, 1:] != real[:, :-1])
     group = torch.nn.functional.pad(starts.long().cumsum(1), (1, 0))[:, : scores.shape[1]]
-    return Ranked(relevance.gather(1, order).double().masked_fill(~real, 0.0), real, group)
+    return Ranked(relevance.double().gather(1, order).masked_fill(~real, 0.0), real, group)
 
 
 def finish(per_list: Tensor, counts: Tensor, scores: Tensor, mask: Tensor | None, reduction: str) -> Tensor:

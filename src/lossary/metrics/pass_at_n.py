@@ -74,8 +74,9 @@ def pass_at_n_from_counts(correct: Tensor, samples: int | Tensor, n: PositiveCou
             raise InvalidTypeError(f"{owner}: {name} must be integers, got {counts.dtype}")
     check_shape(owner, "correct", correct, (correct.numel(),))
     check_shape(owner, "samples", total, (correct.numel(),))
+    correct, total = correct.long(), total.long()
     if ((correct < 0) | (correct > total) | (total < n)).any():
         raise InvalidValueError(f"{owner}: correct must be from 0 to samples, and samples at least n={n}, for every problem")
-    remaining = total.double()[:, None] - torch.arange(n, dtype=torch.float64, device=correct.device)  # (M, n), 1 or more
-    share = (correct.double()[:, None] / remaining).clamp_max(1.0)  # of the answers left that are right
+    remaining = total[:, None] - torch.arange(n, dtype=torch.float64, device=correct.device)  # (M, n), 1 or more
+    share = (correct[:, None] / remaining).clamp_max(1.0)  # of the answers left that are right
     return -torch.expm1(torch.log1p(-share).sum(1)).sum() / max(correct.numel(), 1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Interval, NonNegative, checked
-from lossary._objective import widen
+from lossary._objective import class_indices, widen
 from lossary._registry import unit
 
 Exponent = Annotated[float, Interval(low=1.0)]
@@ -46,10 +46,9 @@ def simpson_bias(
     if target.is_floating_point():
         y = target.to(p.dtype).movedim(1, -1).flatten(0, -2)
     else:
-        labels = target.flatten()
-        kept = labels != ignore_index
-        p = p[kept]
-        y = torch.nn.functional.one_hot(labels[kept].long(), p.shape[1]).to(p.dtype)
+        index, ignored = class_indices(target.flatten(), ignore_index)
+        p = p[~ignored]
+        y = torch.nn.functional.one_hot(index[~ignored], p.shape[1]).to(p.dtype)
     if len(p) == 0:
         return p.sum() * 0.0
     both, sizes = 2 * p * y, p.pow(power) + y.pow(power)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Fraction, Interval, Positive, checked
+from lossary._objective import is_ignored
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -134,8 +135,8 @@ def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive |
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise InvalidTypeError(f"smooth_ece_from_logits: target must be class indices (int64), got {target.dtype}")
     confidence, label = _widened(logits).softmax(1).max(1)
-    kept = target != ignore_index
-    error = smooth_ece(confidence[kept], (label == target)[kept], bandwidth)
+    kept = ~is_ignored(target, ignore_index)
+    error = smooth_ece(confidence[kept], (label == target.long())[kept], bandwidth)
     return error.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -75,6 +75,7 @@ def cluster_likelihood(
     check_shape("cluster_likelihood", "labels", labels, (labels.numel(),))
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InvalidTypeError(f"cluster_likelihood: labels must be integers, got {labels.dtype}")
+    labels = labels.long()
     _, place, sizes = labels.unique(return_inverse=True, return_counts=True)
     sizes = torch.where(labels < 0, torch.ones_like(labels), sizes[place])
     return sizes / max(len(labels), 1)

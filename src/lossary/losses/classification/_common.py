@@ -7,7 +7,9 @@ from torch import Tensor
 
 from lossary._blocks import can_look
 from lossary._domains import Interval
+from lossary._objective import class_indices, is_ignored
 
+IGNORED = -100  # the class of samples that are left out, in losses without a parameter for it
 Exponent = Annotated[float, Interval(low=1.0)]
 
 
@@ -21,7 +23,7 @@ def without_ignored(output: Tensor, target: Tensor, ignore_index: int) -> Tensor
     gradient and in that of weights."""
     if target.is_floating_point():
         return output
-    ignored = target == ignore_index
+    ignored = is_ignored(target, ignore_index)
     if can_look(ignored) and not bool(ignored.any()):
         return output
     return output.masked_fill(ignored.unsqueeze(1), 0.0)
@@ -33,9 +35,8 @@ def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: flo
     if target.is_floating_point():
         q, kept = target.to(like.dtype), torch.ones_like(like[:, :1], dtype=torch.bool)
     else:
-        index = target.unsqueeze(1)
-        kept = index != ignore_index
-        q = torch.zeros_like(like).scatter(1, index.masked_fill(~kept, 0).long(), 1.0)
+        index, ignored = class_indices(target.unsqueeze(1), ignore_index)
+        q, kept = torch.zeros_like(like).scatter(1, index, 1.0), ~ignored
     if label_smoothing:
         q = q * (1 - label_smoothing) + label_smoothing / num_classes
     return q.masked_fill(~kept, 0.0), kept

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
-from lossary._objective import average_over_kept, widen
+from lossary._objective import average_over_kept, class_indices, widen
 from lossary._pairs import unit
 
 LARGE = 1 << 24  # scores that would take 64 MiB
@@ -44,8 +44,7 @@ def average_of_margins(
         own_score: what a score with the own class counts.
         beside: the logarithm of what is in everybody's sum besides.
     """
-    ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
+    index, ignored = class_indices(target, ignore_index)
     x = widen(embedding)
     with torch.autocast(x.device.type, enabled=False):
         own, others = _OwnAndOthers.apply(scale * unit(x), unit(weight.to(x.dtype)), index)[:2]  # type: ignore[no-untyped-call]

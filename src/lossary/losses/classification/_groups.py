@@ -8,13 +8,12 @@ from torch.nn.functional import one_hot, softplus
 
 from lossary._checks import check_class_inputs, check_element_inputs, check_integers, check_shape, shape_text
 from lossary._domains import OneOf
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, is_ignored, widen
 from lossary.errors import InvalidTypeError, InvalidValueError
-from lossary.losses.classification._common import without_ignored
+from lossary.losses.classification._common import IGNORED, without_ignored
 from lossary.losses.classification.cross_entropy import cross_entropy
 
 Base = Annotated[Literal["auto", "cross_entropy", "bce"], OneOf(("auto", "cross_entropy", "bce"))]
-IGNORED = -100  # the class of a sample that is left out
 
 
 class GroupObjective(Objective):
@@ -53,12 +52,12 @@ def sample_losses(logits: Tensor, target: Tensor, base: str) -> tuple[Tensor, Te
     wide = widen(logits)
     kept = torch.ones(logits.shape[:1], dtype=torch.bool, device=logits.device)
     if not target.is_floating_point():
-        kept = target != IGNORED
+        kept = ~is_ignored(target, IGNORED)
     if logits.ndim == 1:  # both bases are the same for two classes
         return softplus(wide) - target.to(wide.dtype) * wide, kept
     if base != "bce":
         return cross_entropy(logits, target, ignore_index=IGNORED, reduction="none"), kept
-    q = target if target.is_floating_point() else one_hot(target.masked_fill(~kept, 0).long(), logits.shape[1])
+    q = target if target.is_floating_point() else one_hot(target.long().masked_fill(~kept, 0), logits.shape[1])
     return (softplus(wide) - q.to(wide.dtype) * wide).mean(1).masked_fill(~kept, 0.0), kept
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape
 from lossary._domains import NonNegative, OneOf, Reduction, formula
-from lossary._objective import Objective, reduce
+from lossary._objective import Objective, is_ignored, reduce
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidTypeError
 from lossary.losses.classification.cross_entropy import cross_entropy
@@ -35,7 +35,7 @@ def dataset_equity(
     per_sample = (cross_entropy if base == "cross_entropy" else focal)(logits, target, ignore_index=ignore_index, reduction="none")
     weight = dataset_equity_weight(likelihood.to(per_sample.dtype), eta, gamma)
     weighted = per_sample * weight.view(-1, *[1] * (per_sample.ndim - 1))
-    counted = per_sample.numel() if target.is_floating_point() else (target != ignore_index).sum().to(weighted.dtype)
+    counted = per_sample.numel() if target.is_floating_point() else (~is_ignored(target, ignore_index)).sum().to(weighted.dtype)
     return reduce(weighted, counted, reduction)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
 from lossary._domains import Fraction, PositiveCount, Reduction, formula
-from lossary._objective import SoftmaxObjective, reduce
+from lossary._objective import SoftmaxObjective, is_ignored, reduce
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
 from lossary.errors import InvalidValueError
@@ -102,7 +102,7 @@ def _of_sequences(logits: Tensor, target: Tensor, num_samples: int, ignore_index
         label_smoothing=0.0,
         reduction="none",
     ).sum(1)
-    answered = (target != ignore_index).any(1)
+    answered = (~is_ignored(target, ignore_index)).any(1)
     per_sequence = _cost(log_p, num_samples).masked_fill(~answered, 0.0)
     return reduce(per_sequence, answered.sum().to(log_p.dtype), reduction)
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._domains import NonNegative, PositiveCount, Reduction, formula
-from lossary._objective import Objective, average_over_classes, widen
+from lossary._objective import Objective, average_over_classes, class_indices, widen
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
-from lossary.losses.classification._common import without_ignored
+from lossary.losses.classification._common import IGNORED, without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
 
 
@@ -26,10 +26,10 @@ def naive_bayes(
 ) -> Tensor:
     """The pure function behind :class:`NaiveBayesLoss`, with the means (C, D), log-variances (D,) and prior's logits (C,)."""
     check_embedding_and_target("naive_bayes", embedding, target, means)
-    embedding = without_ignored(embedding, target, -100)
+    embedding = without_ignored(embedding, target, IGNORED)
     spread = (log_variance.double() + math.log(2 * math.pi)).sum() / 2
     if_class = spread - log_joint(embedding, means, log_variance, prior_logits)
-    loss = average_over_classes(if_class, target, weight=None, ignore_index=-100, label_smoothing=0.0, reduction=reduction)
+    loss = average_over_classes(if_class, target, weight=None, ignore_index=IGNORED, label_smoothing=0.0, reduction=reduction)
     return loss.to(widen(embedding).dtype)
 
 
@@ -137,8 +137,8 @@ class NaiveBayesLoss(Objective):
         check_embedding(self.name, embedding, self.means)
         check_integers(self.name, "target", target)
         check_shape(self.name, "target", target, (embedding.shape[0],))
-        kept = target != -100
-        x, index = embedding[kept].double(), target[kept].long()
+        classes, ignored = class_indices(target, IGNORED)
+        x, index = embedding[~ignored].double(), classes[~ignored]
         before, centre, scatter = self.seen.double(), self.centre.double(), self.scatter.double()  # also in a module of halves
         seen = torch.zeros_like(before).index_add(0, index, torch.ones_like(x[:, 0]))
         here = torch.zeros_like(centre).index_add(0, index, x) / seen.clamp_min(1).unsqueeze(1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import widen
+from lossary._objective import class_indices, widen
 from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
 from lossary._registry import objective
 from lossary.losses.classification._common import without_ignored
@@ -35,8 +35,8 @@ def proxy_anchor(
     if not x.shape[0]:
         return 0.0 * (x.sum() + w.sum())
     num_classes = w.shape[0]
-    kept = target != ignore_index
-    index = target.masked_fill(~kept, 0).long()
+    index, ignored = class_indices(target, ignore_index)
+    kept = ~ignored
     occurs = torch.zeros_like(w[:, 0]).scatter_reduce(0, index, kept.to(w.dtype), "amax")
 
     u, v = unit(w), unit(x)

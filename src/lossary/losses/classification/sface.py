@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lossary._domains import NonNegative, Positive, PositiveCount, Reduction, formula
-from lossary._objective import average_over_kept, widen
+from lossary._objective import average_over_kept, class_indices, widen
 from lossary._pairs import Pairs, over_rows, unit
 from lossary._registry import objective
 from lossary.losses.classification._common import without_ignored
@@ -27,8 +27,7 @@ def sface(
     """The pure function behind :class:`SFaceLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_index("sface", embedding, target, weight, class_weight)
     embedding = without_ignored(embedding, target, ignore_index)
-    ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
+    index, ignored = class_indices(target, ignore_index)
 
     def pulled_and_pushed(cosine: Tensor, pairs: Pairs) -> tuple[Tensor]:
         angle = cosine.detach().clamp(-1.0, 1.0).acos_()  # no gradient passes through the strength of a force

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import average_over_kept, widen
+from lossary._objective import average_over_kept, class_indices, widen
 from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
@@ -44,8 +44,7 @@ def unpg(
     """The pure function behind :class:`UNPGLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_index("unpg", embedding, target, weight, class_weight)
     embedding = without_ignored(embedding, target, ignore_index)
-    ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
+    index, ignored = class_indices(target, ignore_index)
     x = widen(embedding)  # once, so that both of its gradients are added up before they are rounded
     pairs = log_sum_of_cross_class_pairs(unit(x), index, ~ignored, scale, whisker)
 

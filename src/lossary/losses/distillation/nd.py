@@ -36,7 +36,7 @@ def nd(
     check_shape("nd", "teacher", teacher, tuple(student.shape))
     check_shape("nd", "target", target, tuple(student.shape[:1]))
     s = widen(student)
-    direction = unit(class_means.to(s.dtype))[target]
+    direction = unit(class_means.to(s.dtype))[target.long()]  # a uint8 would be taken for a mask
     lengths = torch.stack([torch.linalg.vector_norm(x, dim=1) for x in (s, teacher.detach().to(s.dtype))])
     length = lengths.amax(0)
     length = torch.where(length > 1e-12, length, torch.ones_like(length))
@@ -122,6 +122,7 @@ class NDLoss(Objective):
             given = shape_text(tuple(features.shape))
             raise InvalidValueError(f"{self.name}: features must have shape (N, {width}), got {given}")
         check_shape(self.name, "labels", labels, (features.shape[0],))
+        labels = labels.long()
         sums = features.new_zeros((classes, width), dtype=torch.float64).index_add_(0, labels, features.double())
         counts = torch.bincount(labels, minlength=sums.shape[0]).clamp_min(1)
         self.class_means = (sums / counts.unsqueeze(1)).to(torch.promote_types(features.dtype, torch.float32))

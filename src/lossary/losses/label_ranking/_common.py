@@ -17,6 +17,11 @@ def check_rows_of_labels(owner: str, logits: Tensor, target: Tensor, above: int 
     check_element_inputs(owner, logits, target)
 
 
+def positives(target: Tensor) -> Tensor:
+    """Mask of the labels (N, L) above 0; PyTorch has no comparison for unsigned integers wider than a byte."""
+    return target > 0 if target.dtype.is_signed else target.bool()
+
+
 def average_over_positives(per_row: Tensor, count: Tensor, positive_reduction: str, reduction: str) -> Tensor:
     """The mean or the sum over the positive labels of each row, from their sum and their number, then over the rows; those
     without any are left out."""

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid, softplus
 from lossary._domains import OneOf, Positive, Reduction, formula
 from lossary._objective import SoftmaxObjective, widen
 from lossary._registry import objective
-from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels
+from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels, positives
 
 PositiveReduction = Annotated[Literal["mean", "sum"], OneOf(("mean", "sum"))]
 
@@ -106,7 +106,7 @@ def decoupled_softmax(
 ) -> Tensor:
     """The pure function behind :class:`DecoupledSoftmaxLoss`, with the same parameters."""
     check_rows_of_labels("decoupled_softmax", logits, target)
-    positive = target > 0
+    positive = positives(target)
     if logits.numel() <= SMALL or torch.compiler.is_compiling():
         per_row = sum_over_positives(logits, positive, temperature)
     else:

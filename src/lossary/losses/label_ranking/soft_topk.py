@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from lossary._domains import Interval, Positive, PositiveCount, Reduction, formula
 from lossary._objective import SigmoidObjective, widen
 from lossary._registry import objective
-from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels
+from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels, positives
 
 Halvings = Annotated[int, Interval(low=16, whole=True)]
 BLOCK = 1 << 18  # elements of a block of rows, which stays in cache
@@ -84,7 +84,7 @@ def soft_topk(
 ) -> Tensor:
     """The pure function behind :class:`SoftTopkLoss`, with the same parameters."""
     check_rows_of_labels("soft_topk", logits, target, above=k)
-    of_label, positive = -logsigmoid(membership(logits, k, alpha, temperature, n_iter)), target > 0
+    of_label, positive = -logsigmoid(membership(logits, k, alpha, temperature, n_iter)), positives(target)
     return average_over_positives(of_label.masked_fill(~positive, 0.0).sum(1), positive.sum(1), "mean", reduction)
 
 

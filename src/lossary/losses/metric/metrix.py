@@ -125,7 +125,7 @@ def metrix(
 
 def _usable(labels: Tensor) -> Tensor:
     """1.0 for the anchors that have both a positive and a negative."""
-    labels = labels.contiguous()
+    labels = labels.long().contiguous()
     ascending = labels.sort().values
     size = torch.searchsorted(ascending, labels, right=True) - torch.searchsorted(ascending, labels)
     return ((size > 1) & (size < len(labels))).float()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs
 from lossary._domains import OneOf, Positive, SetReduction, formula
-from lossary._objective import SigmoidObjective, widen
+from lossary._objective import SigmoidObjective, is_ignored, widen
 from lossary._registry import objective
 
 Metric = Annotated[
@@ -29,7 +29,7 @@ def anyloss(
 ) -> Tensor:
     """The pure function behind :class:`AnyLoss`, with the same parameters."""
     check_element_inputs("anyloss", logits, target)
-    kept = target != ignore_index
+    kept = ~is_ignored(target, ignore_index)
     wide = widen(logits).masked_fill(~kept, 0.0)
     floor = max(eps, torch.finfo(torch.float32).tiny)
     positive = target.to(wide.dtype).masked_fill(~kept, 0.0)

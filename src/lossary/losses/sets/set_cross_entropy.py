@@ -6,7 +6,7 @@ from torch import Tensor
 from lossary import _blocks
 from lossary._checks import check_floating, check_integers, shape_text
 from lossary._domains import Reduction, formula
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, class_indices, widen
 from lossary._registry import objective
 from lossary._rows import average_over_rows
 from lossary.errors import InvalidValueError
@@ -25,11 +25,12 @@ def set_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -10
     if target.ndim != 2 or target.shape[0] != samples or target.shape[1] > slots:
         given = shape_text(tuple(target.shape))
         raise InvalidValueError(f"{owner}: target must have shape ({samples}, T) with T <= {slots} slots, got {given}")
-    real = target != ignore_index
-    slot = assign(_costs(logits.detach(), target.masked_fill(~real, 0)), real)
+    index, absent = class_indices(target, ignore_index)
+    real = ~absent
+    slot = assign(_costs(logits.detach(), index), real)
     # the class of each slot; what has no slot goes to one more, which is cut off
-    wanted = target.new_full((samples, slots + 1), ignore_index)
-    wanted = wanted.scatter(1, torch.where(real, slot, slots), target)[:, :slots]
+    wanted = index.new_full((samples, slots + 1), ignore_index)
+    wanted = wanted.scatter(1, torch.where(real, slot, slots), index)[:, :slots]
     each = average_over_rows(
         logits.movedim(2, 1),
         wanted,
