@@ -51,10 +51,18 @@ def _numba_compiles() -> bool:
     return not getattr(numba.config, "DISABLE_JIT", False)
 
 
+def whole_only(*tensors: Tensor | None) -> bool:
+    """Decides whether plain operations on the whole are the only way, however large the batch is.
+
+    So it is for tensors that are not ordinary, while PyTorch traces, and for derivatives in forward mode.
+    """
+    return not ordinary(*tensors) or _traced_or_forward()
+
+
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether an input is not ordinary or too small for blocks, or more than the logits is to have a gradient, which blocks give to
     them alone, or a gradient is wanted that is not found backwards."""
-    if not ordinary(logits, *others) or logits.numel() <= SMALL or _traced_or_forward():
+    if whole_only(logits, *others) or logits.numel() <= SMALL:
         return True
     return any(has_gradient(other) for other in others)
 

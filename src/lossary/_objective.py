@@ -7,6 +7,7 @@ it and lives here, so that a loss only has to write l(c).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -93,6 +94,21 @@ def widen(output: Tensor) -> Tensor:
     """Half precision becomes float32, and so does the loss: squares, sums and exponentials of allowed inputs do not fit
     into float16, and the gradient returns to the input's own dtype anyway. Other dtypes stay as they are."""
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on the device of x keep their dtypes; the meta device knows no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def double(values: Tensor) -> Tensor:
+    """Values in float64, or in float32 on Apple's GPUs, which have no float64."""
+    return values.to(double_dtype(values.device))
+
+
+def double_dtype(device: torch.device) -> torch.dtype:
+    """The most precise dtype of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def log_softmax(logits: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lossary._extras import require
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit, pack, run_unit, unpack
@@ -159,9 +158,10 @@ def _in_processes(data: Data, protocol: Protocol, missing: Sequence[Candidate], 
 
 
 def _on_ray(data: Data, protocol: Protocol, missing: Sequence[Candidate]) -> Finished:
-    require("the engine ray", "ray")
-    import ray
-
+    try:
+        import ray
+    except ImportError:
+        raise LossaryError("the engine ray needs Ray; install it with: pip install 'lossary[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)  # or the cluster that RAY_ADDRESS names
     shared = ray.put((data, protocol))

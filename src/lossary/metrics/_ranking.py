@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._objective import reduce
+from lossary._objective import double, reduce
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 
 class Ranked(NamedTuple):
-    """Each list in the order of its scores, padding last; all (lists, items)."""
+    """Each list in the order of its scores, padding last; (lists, items) but for the last field."""
 
-    relevance: Tensor  # float64, 0 for padding
+    relevance: Tensor  # float64 (float32 on Apple's GPUs), 0 for padding
     real: Tensor  # bool
     group: Tensor  # int64: which of the list's groups of equal scores, from 0
+    unordered: Tensor  # (lists,) bool: the score of a real item is not a number
 
 
 def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Ranked:
+    """Scores, relevance and mask (lists, items), checked and sorted. Without a mask, items of negative relevance are padding."""
     check_floating(owner, "scores", scores)
     check_tensor(owner, "relevance", relevance)
     if scores.ndim != 2:
@@ -26,8 +28,9 @@ def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -
     check_shape(owner, "relevance", relevance, tuple(scores.shape))
     if relevance.is_complex():
         raise InvalidTypeError(f"{owner}: relevance must be real, got {relevance.dtype}")
+    grades = double(relevance)
     if mask is None:
-        mask = torch.ones_like(relevance, dtype=torch.bool)
+        mask = ~(grades < 0)
     else:
         check_tensor(owner, "mask", mask)
         check_shape(owner, "mask", mask, tuple(scores.shape))
@@ -38,11 +41,10 @@ def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -
     sorted_scores, real = scores.gather(1, order), mask.gather(1, order)
     starts = (sorted_scores[:, 1:] != sorted_scores[:, :-1]) | (real[:, 1:] != real[:, :-1])
     group = torch.nn.functional.pad(starts.long().cumsum(1), (1, 0))[:, : scores.shape[1]]
-    return Ranked(relevance.double().gather(1, order).masked_fill(~real, 0.0), real, group)
+    return Ranked(grades.gather(1, order).masked_fill(~real, 0.0), real, group, (scores.isnan() & mask).any(1))
 
 
-def finish(per_list: Tensor, counts: Tensor, scores: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
+def finish(per_list: Tensor, counts: Tensor, items: Ranked, dtype: torch.dtype, reduction: str) -> Tensor:
     """The lists that count, reduced. An order of scores that are not numbers means nothing, and so does what comes of it."""
-    nothing = scores.isnan() if mask is None else scores.isnan() & mask
-    per_list = torch.where(nothing.any(1), torch.nan, per_list).masked_fill(~counts, 0.0)
-    return reduce(per_list, counts.sum(), reduction).to(torch.promote_types(scores.dtype, torch.float32))
+    per_list = torch.where(items.unordered, torch.nan, per_list).masked_fill(~counts, 0.0)
+    return reduce(per_list, counts.sum(), reduction).to(torch.promote_types(dtype, torch.float32))

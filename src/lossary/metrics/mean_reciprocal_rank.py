@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._domains import PositiveCount, Reduction, checked
+from lossary._objective import double, double_dtype
 from lossary._registry import unit
 from lossary.metrics._ranking import finish, ranked
 
@@ -29,7 +30,8 @@ def mean_reciprocal_rank(
         scores: what the model gives each item, higher is better.
         relevance: graded or binary relevance; above 0 is relevant.
         k: how many items are looked at; all of them by default.
-        mask: True for a real item, False for padding, which may stand anywhere.
+        mask: True for a real item, False for padding, which may stand anywhere; by default items of negative relevance
+            are padding.
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
     Shape: scores, relevance and mask (lists, items); the result is a scalar, or (lists,). No list that counts gives 0.
     Units: a reciprocal rank, in [0, 1].
@@ -45,15 +47,15 @@ def mean_reciprocal_rank(
     first = relevant.long().argmax(1, keepdim=True) if scores.shape[1] else relevant.long()
     among = (items.group == items.group.gather(1, first)) & items.real  # of the same score as the first relevant item
     before = among.long().argmax(1, keepdim=True) if scores.shape[1] else first
-    size, right = (mask_.sum(1, keepdim=True).double() for mask_ in (among, among & relevant))
+    size, right = (double(mask_.sum(1, keepdim=True)) for mask_ in (among, among & relevant))
     # In random order, the first of the relevant items is the t-th with chance C(size - t, right - 1) / C(size, right).
-    rank = torch.arange(1, scores.shape[1] + 1, dtype=torch.float64, device=scores.device)
+    rank = torch.arange(1, scores.shape[1] + 1, dtype=double_dtype(scores.device), device=scores.device)
     t = rank - before
     possible = (t >= 1) & (t <= size - right + 1)
     t = torch.where(possible, t, 1.0)
     chance = (_log_choices(size - t, right - 1) - _log_choices(size, right)).exp()
     looked_at = possible if k is None else possible & (rank <= k)
-    return finish(torch.where(looked_at, chance / rank, 0.0).sum(1), counts, scores, mask, reduction)
+    return finish(torch.where(looked_at, chance / rank, 0.0).sum(1), counts, items, scores.dtype, reduction)
 
 
 def _log_choices(n: Tensor, k: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def ndcg_at_k(
         scores: what the model gives each item, higher is better.
         relevance: graded relevance, 0 and above.
         k: how many items are looked at; all of them by default.
-        mask: True for a real item, False for padding, which may stand anywhere.
+        mask: True for a real item, False for padding, which may stand anywhere; by default items of negative relevance
+            are padding.
         exponential_gain: whether the gain is 2^relevance - 1, as is usual, or the relevance itself, as in scikit-learn.
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
     Shape: scores, relevance and mask (lists, items); the result is a scalar, or (lists,). No list that counts gives 0.
@@ -47,7 +48,7 @@ def ndcg_at_k(
     items = ranked("ndcg_at_k", scores, relevance, mask)
     gain = torch.exp2(items.relevance) - 1 if exponential_gain else items.relevance
     size = scores.shape[1]
-    discount = 1 / torch.log2(torch.arange(2, size + 2, dtype=torch.float64, device=scores.device))
+    discount = 1 / torch.log2(torch.arange(2, size + 2, dtype=gain.dtype, device=scores.device))
     if k is not None:
         discount[k:] = 0.0
     # every item of a group of equal scores has the group's average discount
@@ -56,4 +57,4 @@ def ndcg_at_k(
     members = none.scatter_add(1, items.group, torch.ones_like(gain))
     gained = (gain * (of_group / members.clamp_min(1)).gather(1, items.group)).sum(1)
     best = (gain.sort(1, descending=True).values * discount).sum(1)
-    return finish(gained / torch.where(best > 0, best, 1.0), best > 0, scores, mask, reduction)
+    return finish(gained / torch.where(best > 0, best, 1.0), best > 0, items, scores.dtype, reduction)

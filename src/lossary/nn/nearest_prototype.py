@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
+from lossary._objective import without_autocast
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
 
@@ -57,7 +58,7 @@ class NearestPrototype(nn.Module):
             raise InvalidValueError(f"{NAME}: enroll must be called before anything is predicted, got no classes yet")
         self._check(embedding)
         x, w = nn.functional.normalize(embedding.to(_wide(embedding)), dim=1), nn.functional.normalize(self.sums, dim=1)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             return x @ w.to(x.dtype).T
 
     def predict(self, embedding: Tensor) -> Tensor:

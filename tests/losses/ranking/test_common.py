@@ -1,5 +1,7 @@
 """What is true of every loss of lists, however it is computed."""
 
+from typing import cast
+
 import pytest
 import torch
 from tests.losses.ranking._lists import drawn, ways
@@ -131,3 +133,86 @@ def test_the_caller_keeps_what_is_his(name: str, monkeypatch: pytest.MonkeyPatch
         before = s.clone()
         lossary.create(name)(s, relevance, mask)
         assert s.equal(before) or (s.isnan() == before.isnan()).all()
+
+
+class Named(torch.Tensor):
+    """A subclass that adds nothing."""
+
+
+@each
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of torch's own forward mode
+@pytest.mark.parametrize("lists", [2, 400])  # below and above the number of pairs from which loops are used
+def test_forward_mode_gives_the_derivative_of_backward_mode(name: str, lists: int) -> None:
+    scores, relevance, mask = drawn(lists, 17)
+    loss = lossary.create(name)
+    for dtype in (torch.float32, torch.float64):
+        s = scores.nan_to_num().to(dtype)
+        along = torch.randn(s.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+        forwards = torch.func.jvp(lambda s: loss(s, relevance, mask), (s,), (along,))[1]
+        backwards = (grad(lambda s: loss(s, relevance, mask))(s) * along).sum()
+        torch.testing.assert_close(forwards, backwards, rtol=1e-3, atol=1e-5)
+
+
+@each
+def test_tensors_that_are_not_plain_go_through_plain_operations(name: str) -> None:
+    scores, relevance, mask = drawn(400, 17)
+    scores, loss = scores.nan_to_num().float(), lossary.create(name)
+    leaf, other = scores.clone().requires_grad_(), scores.as_subclass(Named).requires_grad_()
+    value, of_subclass = loss(leaf, relevance, mask), loss(other, relevance, mask)
+    value.backward()
+    of_subclass.backward()
+    torch.testing.assert_close(of_subclass.as_subclass(torch.Tensor), value)
+    assert other.grad is not None
+    torch.testing.assert_close(other.grad.as_subclass(torch.Tensor), leaf.grad, rtol=1e-3, atol=1e-6)
+    assert loss(scores.to("meta"), relevance.to("meta"), mask.to("meta")).shape == ()
+
+
+class Model(torch.nn.Module):
+    """A model whose output is a loss, to be exported."""
+
+    def __init__(self, loss: torch.nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, scores: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.loss(scores, relevance))
+
+
+@each
+def test_one_exported_graph_serves_batches_of_any_size(name: str) -> None:
+    scores, relevance, _ = drawn(3, 17)
+    lists = {0: torch.export.Dim("lists")}
+    model = Model(lossary.create(name))
+    exported = torch.export.export(
+        model, (scores.nan_to_num().float(), relevance.nan_to_num()), dynamic_shapes=(lists, lists)
+    ).module()
+    for count in (2, 400):
+        s, r = (x.nan_to_num().float() for x in drawn(count, 17)[:2])
+        torch.testing.assert_close(exported(s, r.double()), model(s, r.double()), rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_without_a_mask_items_of_negative_relevance_are_padding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, relevance, mask = drawn(5, 11)
+    for _, dtype, tolerance in ways(monkeypatch):
+        masked, padded = scores.to(dtype).requires_grad_(), scores.to(dtype).requires_grad_()
+        loss = lossary.create(name)
+        values = loss(masked, relevance, mask), loss(padded, relevance.masked_fill(~mask, -1.0))
+        torch.testing.assert_close(*values, rtol=tolerance, atol=tolerance)
+        gradients = [torch.autograd.grad(value, leaf)[0] for value, leaf in zip(values, (masked, padded), strict=True)]
+        torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+        everything = torch.ones_like(mask)
+        grades = relevance.masked_fill(~mask, -1.0)
+        assert loss(scores.nan_to_num().to(dtype), grades, everything) != values[0]  # a mask has the last word
+
+
+@each
+def test_an_item_with_a_score_of_minus_infinity_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, relevance, mask = drawn(5, 11)
+    for _, dtype, tolerance in ways(monkeypatch):
+        masked, absent = scores.to(dtype).requires_grad_(), scores.masked_fill(~mask, -torch.inf).to(dtype).requires_grad_()
+        loss = lossary.create(name)
+        values = loss(masked, relevance, mask), loss(absent, relevance.nan_to_num(3.0))
+        torch.testing.assert_close(*values, rtol=tolerance, atol=tolerance)
+        gradients = [torch.autograd.grad(value, leaf)[0] for value, leaf in zip(values, (masked, absent), strict=True)]
+        torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, widen, without_autocast
 from lossary._pairs import Pairs, unit
 from lossary._rows import Rows
 from lossary.errors import InvalidValueError
@@ -57,7 +57,7 @@ def squared_distances(embedding: Tensor, centres: Tensor) -> Tensor:
 def scaled_cosines(embedding: Tensor, weight: Tensor, scale: float | Tensor) -> Tensor:
     """scale cos(x, w) of every embedding and class (N, C); the scale goes into the embeddings, which are smaller."""
     x = widen(embedding)
-    with torch.autocast(x.device.type, enabled=False):  # a bfloat16 product times a scale of 64 would have no digits left
+    with without_autocast(x):  # a bfloat16 product times a scale of 64 would have no digits left
         return (scale * unit(x)) @ unit(weight.to(x.dtype)).T
 
 

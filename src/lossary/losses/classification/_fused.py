@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
-from lossary._objective import average_over_kept, class_indices, widen
+from lossary._objective import average_over_kept, class_indices, widen, without_autocast
 from lossary._pairs import unit
 
 LARGE = 1 << 24  # scores that would take 64 MiB
@@ -46,7 +46,7 @@ def average_of_margins(
     """
     index, ignored = class_indices(target, ignore_index)
     x = widen(embedding)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         own, others = _OwnAndOthers.apply(scale * unit(x), unit(weight.to(x.dtype)), index)[:2]  # type: ignore[no-untyped-call]
     if beside is not None:
         others = torch.logaddexp(others, beside)

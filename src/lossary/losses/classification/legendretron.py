@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, shape_text
 from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, formula
-from lossary._objective import Objective, average_over_classes, widen
+from lossary._objective import Objective, average_over_classes, widen, without_autocast
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._common import without_ignored
@@ -42,7 +42,7 @@ def log_link(logits: Tensor, blocks: Iterable[Callable[[Tensor], Tensor]]) -> Te
     """log p (N, C): the softmax after the maps, in which the last class stays at 0."""
     wide = widen(logits)
     x = wide[:, :-1] - wide[:, -1:]
-    with torch.autocast(wide.device.type, enabled=False):  # the maps are made of matrix products
+    with without_autocast(wide):  # the maps are made of matrix products
         for block in blocks:
             x = block(x)
     return torch.cat([x, torch.zeros_like(x[:, :1])], 1).log_softmax(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import average_over_kept, class_indices, widen
+from lossary._objective import average_over_kept, class_indices, widen, without_autocast
 from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
@@ -125,7 +125,7 @@ def whiskers(x: Tensor, index: Tensor, kept: Tensor, whisker: float) -> tuple[Te
     """The quartiles of the cosines of cross-class pairs, moved apart by ``whisker`` times their distance."""
     if x.shape[0] ** 2 <= SMALL or torch.compiler.is_compiling():
         chosen = _chosen(slice(0, len(x)), index, kept)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             ascending = (x @ x.T).masked_fill(~chosen, torch.inf).flatten().sort().values
         count = chosen.sum()
         ranks = torch.stack([count // 4, count * 3 // 4]).clamp_max(len(ascending) - 1)
@@ -154,7 +154,7 @@ def _quartiles(x: Tensor, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         step = max(1, BLOCK // len(x))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x):
                 key = (x[rows] @ x.T)[_chosen(rows, index, kept)].view(kind)
             yield key ^ ((key >> (bits - 1)) & torch.iinfo(kind).max)  # negative numbers count downwards
 

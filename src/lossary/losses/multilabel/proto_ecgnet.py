@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Count, NonNegative, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, widen, without_autocast
 from lossary._pairs import unit
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
@@ -46,7 +46,7 @@ def proto_ecgnet(
 
     x = widen(embedding)
     y, of_class = target.to(x.dtype), prototype_class.to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         unit_prototypes = unit(prototypes.to(x.dtype))
         similarity = unit(x) @ unit_prototypes.T
         logits = similarity @ classifier_weight.to(x.dtype).T
@@ -222,12 +222,12 @@ class ProtoECGNetLoss(Objective):
         """The cosines (N, P) with the prototypes, by which a prediction is explained."""
         _check(self.name, embedding, self.prototypes)
         x = widen(embedding)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             return unit(x) @ unit(self.prototypes.to(x.dtype)).T
 
     def link(self, output: Tensor) -> Tensor:
         similarity = self.similarity(output)
-        with torch.autocast(output.device.type, enabled=False):
+        with without_autocast(output):
             return (similarity @ self.classifier.weight.to(similarity.dtype).T).sigmoid().to(output.dtype)
 
     def __repr__(self) -> str:

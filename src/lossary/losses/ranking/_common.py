@@ -47,20 +47,33 @@ class Lists(NamedTuple):
     real: Tensor  # bool
 
 
-def check_lists(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None, argument: str = "relevance") -> Lists:
+def check_lists(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Lists:
+    """Scores, relevance and mask (lists, items), checked. Without a mask, items of negative relevance are padding."""
+    check_both(owner, scores, relevance, "relevance")
+    relevance = relevance.to(widen(scores).dtype)
+    return lists_of(owner, scores, relevance, ~(relevance < 0) if mask is None else mask)
+
+
+def check_both(owner: str, scores: Tensor, other: Tensor, argument: str) -> None:
+    """Scores (lists, items), and real numbers of the same shape."""
     check_floating(owner, "scores", scores)
-    check_tensor(owner, argument, relevance)
+    check_tensor(owner, argument, other)
     if scores.ndim != 2:
         raise InvalidValueError(f"{owner}: scores must have shape (lists, items), got {shape_text(tuple(scores.shape))}")
-    check_shape(owner, argument, relevance, tuple(scores.shape))
-    if relevance.is_complex():
-        raise InvalidTypeError(f"{owner}: {argument} must be real, got {relevance.dtype}")
+    check_shape(owner, argument, other, tuple(scores.shape))
+    if other.is_complex():
+        raise InvalidTypeError(f"{owner}: {argument} must be real, got {other.dtype}")
+
+
+def lists_of(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Lists:
+    """The lists of what the mask calls real; an item whose score is -inf is not there either."""
     scores = widen(scores)
+    there = scores != -torch.inf
+    if mask is not None:
+        check_mask(owner, mask, scores)
+        there = there & mask
     relevance = relevance.to(scores.dtype)
-    if mask is None:
-        return Lists(scores, relevance, torch.ones_like(scores, dtype=torch.bool))
-    check_mask(owner, mask, scores)
-    return Lists(scores.masked_fill(~mask, 0.0), relevance.masked_fill(~mask, 0.0), mask)
+    return Lists(scores.masked_fill(~there, 0.0), relevance.masked_fill(~there, 0.0), there)
 
 
 def check_mask(owner: str, mask: Tensor, scores: Tensor) -> None:
@@ -134,9 +147,9 @@ def by_list(
         closed: the closed form in tensor operations for what is not float32 on a processor; else autograd differentiates ``plain``.
         work: how often all pairs are gone through.
     """
-    pairs = work * scores.shape[0] * scores.shape[1] ** 2
-    differentiable = any(_blocks.has_gradient(constant) for constant in constants)
-    if pairs <= SMALL or differentiable or torch.compiler.is_compiling():
+    if _blocks.whole_only(scores, *constants) or any(_blocks.has_gradient(constant) for constant in constants):
+        return plain(scores, *constants)
+    if work * scores.shape[0] * scores.shape[1] ** 2 <= SMALL:
         return plain(scores, *constants)
     wanted = _blocks.has_gradient(scores) and torch.is_grad_enabled()
     of_block = closed or functools.partial(_by_autograd, plain)

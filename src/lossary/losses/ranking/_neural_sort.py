@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossary._objective import double, without_autocast
 from lossary.losses.ranking._common import (
     Kernel,
     Lists,
@@ -128,14 +129,10 @@ def sorting_matrix(scores: Tensor, real: Tensor, sorting: Sorting) -> Tensor:
     return torch.where(real.unsqueeze(2) & real.unsqueeze(1), u.unsqueeze(2) * K * v.unsqueeze(1), 0.0)
 
 
-def _wide(values: Tensor) -> Tensor:
-    """The exponents are differences of products with the number of items, and lose their digits first."""
-    return values if values.device.type == "mps" else values.double()
-
-
 def _plain(sorting: Sorting, total: Total, scores: Tensor, gain: Tensor, real: Tensor, order: Tensor) -> Tensor:
-    s, g, there = (each.gather(1, order) for each in (_wide(scores), _wide(gain), real))
-    with torch.autocast(scores.device.type, enabled=False):
+    # The exponents are differences of products with the number of items, and lose their digits first.
+    s, g, there = (each.gather(1, order) for each in (double(scores), double(gain), real))
+    with without_autocast(scores):
         found = -total(sorting_matrix(s, there, sorting), g, discounts(s.shape[1], sorting.k, s))
     return found.to(scores.dtype)
 
@@ -160,7 +157,7 @@ def _kernel(sorting: Sorting) -> Kernel:
 
 def _closed(sorting: Sorting, scores: Tensor, gain: Tensor, real: Tensor, order: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
     """The loss of each list and its gradient in closed form by tensor operations, as :func:`_loops.relaxed_ndcg` explains it."""
-    scores, gain, there = (each.gather(1, order) for each in (_wide(scores), _wide(gain), real))
+    scores, gain, there = (each.gather(1, order) for each in (double(scores), double(gain), real))
     s, distances, weight = scaled_scores(scores, there, sorting.temperature)
     K = sharp_rows(s, distances, weight, there)
     discount = discounts(s.shape[1], sorting.k, s) * there

@@ -69,7 +69,8 @@ class ApproxNDCGLoss(RankingObjective):
         alpha: how sharply items are counted; what it should be depends on how far scores part.
         exponential_gain: whether the gain is 2^relevance - 1, or the relevance itself.
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
-    Shape: scores and relevance (lists, items); mask the same, True for a real item.
+    Shape: scores and relevance (lists, items); mask (lists, items) bool, True for a real item.
+        Without a mask, items of negative relevance are padding. Items with a score of -inf never count.
     Units: minus a share of the ideal gain, in [-1, 0].
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Qin, Liu and Li, "A General Approximation Framework for Direct Optimization of Information Retrieval Measures", 2010;

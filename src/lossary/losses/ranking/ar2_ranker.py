@@ -1,14 +1,12 @@
 """AR2's ranker: the positive passage against what the retriever brings."""
 
-import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, shape_text
 from lossary._domains import Positive, Reduction, formula
-from lossary._objective import widen
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
-from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_mask, log_softmax_of_real
+from lossary.losses.ranking._common import RankingObjective, average_over_lists, lists_of, log_softmax_of_real
 
 
 @formula
@@ -17,13 +15,9 @@ def ar2_ranker(scores: Tensor, mask: Tensor | None = None, *, temperature: Posit
     check_floating("ar2_ranker", "scores", scores)
     if scores.ndim != 2 or not scores.shape[1]:
         raise InvalidValueError(f"ar2_ranker: scores must have shape (N, K), K >= 1, got {shape_text(tuple(scores.shape))}")
-    wide = widen(scores)
-    real = torch.ones_like(wide, dtype=torch.bool) if mask is None else mask
-    if mask is not None:
-        check_mask("ar2_ranker", mask, scores)
-        wide = wide.masked_fill(~mask, 0.0)
-    per_query = -log_softmax_of_real(wide / temperature, real)[:, 0]
-    return average_over_lists(per_query, real[:, 0], reduction)
+    found = lists_of("ar2_ranker", scores, scores.detach(), mask)
+    per_query = -log_softmax_of_real(found.scores / temperature, found.real)[:, 0]
+    return average_over_lists(per_query, found.real[:, 0], reduction)
 
 
 @objective(family="ranking", function=ar2_ranker, link="ranking", spatial=False)
@@ -38,7 +32,8 @@ class AR2RankerLoss(RankingObjective):
     Args:
         temperature: divides the scores.
         reduction: ``"mean"`` over the queries that count, ``"sum"``, or ``"none"``; a query with a masked positive does not.
-    Shape: scores (N, K), the positive in column 0; mask the same, True for a real candidate.
+    Shape: scores (N, K), the positive in column 0; mask (N, K) bool, True for a real candidate.
+        Candidates with a score of -inf never count.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Zhang, Gong, Shen, Lv, Duan and Chen, "Adversarial Retriever-Ranker for Dense Text Retrieval", 2021.

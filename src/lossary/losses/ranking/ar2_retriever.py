@@ -8,7 +8,7 @@ from lossary._checks import check_floating
 from lossary._domains import Fraction, Positive, Reduction, formula
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
-from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, log_softmax_of_real
+from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_both, lists_of, log_softmax_of_real
 
 
 @formula
@@ -23,7 +23,8 @@ def ar2_retriever(
 ) -> Tensor:
     """The pure function behind :class:`AR2RetrieverLoss`, with the same parameters."""
     check_floating("ar2_retriever", "ranker_scores", ranker_scores)
-    found = check_lists("ar2_retriever", scores, ranker_scores.detach(), mask, "ranker_scores")
+    check_both("ar2_retriever", scores, ranker_scores, "ranker_scores")
+    found = lists_of("ar2_retriever", scores, ranker_scores.detach(), mask)
     if not scores.shape[1]:
         raise InvalidValueError("ar2_retriever: scores must have shape (N, K), K >= 1, got K = 0")
     log_p = log_softmax_of_real(found.scores, found.real)
@@ -51,7 +52,8 @@ class AR2RetrieverLoss(RankingObjective):
         adversarial_weight: the share a of the adversarial term; 0 is cross-entropy against the ranker's softmax.
         ranker_temperature: divides the ranker's scores in the distillation.
         reduction: ``"mean"`` over the queries that count, ``"sum"``, or ``"none"``; a query with a masked positive does not.
-    Shape: scores and ranker_scores (N, K), the positive in column 0; mask the same, True for a real candidate.
+    Shape: scores and ranker_scores (N, K), the positive in column 0; mask (N, K) bool, True for a real candidate.
+        Candidates with a score of -inf never count.
     Units: nats, weighted.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Zhang, Gong, Shen, Lv, Duan and Chen, "Adversarial Retriever-Ranker for Dense Text Retrieval", 2021.

@@ -61,7 +61,8 @@ class LambdaLoss(RankingObjective):
             never lift a relevant item from below.
         exponential_gain: whether the gain is 2^relevance - 1, or the relevance itself.
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
-    Shape: scores and relevance (lists, items); mask the same, True for a real item.
+    Shape: scores and relevance (lists, items); mask (lists, items) bool, True for a real item.
+        Without a mask, items of negative relevance are padding. Items with a score of -inf never count.
     Units: bits, weighted.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Wang, Li, Golbandi, Bendersky and Najork, "The LambdaLoss Framework for Ranking Metric Optimization", 2018.

@@ -35,7 +35,8 @@ class ListMLELoss(RankingObjective):
 
     Args:
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
-    Shape: scores and relevance (lists, items); mask the same, True for a real item.
+    Shape: scores and relevance (lists, items); mask (lists, items) bool, True for a real item.
+        Without a mask, items of negative relevance are padding. Items with a score of -inf never count.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Xia, Liu, Wang, Zhang and Li, "Listwise Approach to Learning to Rank: Theory and Algorithm", 2008.

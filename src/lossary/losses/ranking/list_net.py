@@ -29,7 +29,8 @@ class ListNetLoss(RankingObjective):
 
     Args:
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
-    Shape: scores and relevance (lists, items); mask the same, True for a real item.
+    Shape: scores and relevance (lists, items); mask (lists, items) bool, True for a real item.
+        Without a mask, items of negative relevance are padding. Items with a score of -inf never count.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Cao, Qin, Liu, Tsai and Li, "Learning to Rank: From Pairwise Approach to Listwise Approach", 2007.

@@ -74,7 +74,8 @@ class NeuralNDCGTransposedLoss(RankingObjective):
         num_samples: over how many draws of the noise the loss is averaged.
         beta: how strong the noise is.
         reduction: ``"mean"`` over the lists that count, ``"sum"``, or ``"none"``, where those that do not are 0.
-    Shape: scores and relevance (lists, items); mask the same, True for a real item.
+    Shape: scores and relevance (lists, items); mask (lists, items) bool, True for a real item.
+        Without a mask, items of negative relevance are padding. Items with a score of -inf never count.
     Units: minus a share of the ideal gain, in [-1, 0].
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Pobrotyn and Bialobrzeski, "NeuralNDCG: Direct Optimisation of a Ranking Metric via Differentiable Relaxation of
