@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_broadcast
-from lossary._domains import check_values, domains
+from lossary._domains import Numbers, domains, shown
 
 
 class Objective(nn.Module, ABC):
     """A training objective: ``loss(output, target)`` on raw outputs, and ``link(output)``, the prediction it stands for.
 
-    A subclass hands its hyper-parameters to this constructor, which checks them against the annotations of the
-    class's constructor and keeps them as attributes (tensors as buffers).
+    A subclass hands its hyper-parameters to this constructor, which keeps them as attributes, and those that may be tensors as
+    buffers. What they may be stands in the annotations of the subclass's constructor, which checks them once it is registered.
     """
 
     function: ClassVar[Callable[..., Tensor]]  # the pure function of the same maths; set where the class is registered
@@ -31,13 +31,13 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, **hyperparameters: object):
         super().__init__()
-        check_values(self.name, domains(type(self).__init__), hyperparameters)
         self._hyperparameter_names = tuple(hyperparameters)
+        tensors = {name for name, (domain, _) in domains(type(self).__init__).items() if isinstance(domain, Numbers)}
         for name, value in hyperparameters.items():
-            if isinstance(value, Tensor) or (value is None and name in ("weight", "pos_weight")):
+            if isinstance(value, Tensor) or (value is None and name in tensors):
                 self.register_buffer(name, value)
             else:
-                setattr(self, name, tuple(value) if isinstance(value, list) else value)
+                setattr(self, name, value)
 
     def hyperparameters(self) -> dict[str, object]:
         """What the constructor was given, by name."""
@@ -46,6 +46,12 @@ class Objective(nn.Module, ABC):
         for name in self._hyperparameter_names:
             found[name] = buffers[name] if name in buffers else own[name] if name in own else getattr(self, name)
         return found
+
+    def reset_parameters(self) -> None:
+        """Start own weights and memory anew, as the constructor does, such as after ``to_empty``.
+
+        What the caller gave as tensors, such as the weights of the classes, is not own state and stays as it is.
+        """
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -56,8 +62,7 @@ class Objective(nn.Module, ABC):
         """The prediction that a raw output stands for."""
 
     def extra_repr(self) -> str:
-        shown = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in self.hyperparameters().items()}
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return ", ".join(f"{name}={shown(value)}" for name, value in self.hyperparameters().items())
 
 
 class SoftmaxObjective(Objective):
@@ -88,6 +93,12 @@ class IdentityObjective(Objective):
 
     def link(self, output: Tensor) -> Tensor:
         return output
+
+
+@torch.no_grad()
+def reset_directions(weight: Tensor) -> None:
+    """Draw the rows of a weight (C, D) from a normal distribution, so that their expected squared length is 1."""
+    weight.normal_().div_(weight.shape[1] ** 0.5)
 
 
 def widen(output: Tensor) -> Tensor:

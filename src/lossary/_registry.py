@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from lossary._domains import Domain, domain_of
+from lossary._domains import Domain, checked, domains
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -172,12 +172,15 @@ _this_thread = threading.local()
 
 def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
     """The keywords of a function or a class, read from its signature."""
-    found = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            domain, optional = domain_of(parameter.annotation)
-            found.append(Parameter(parameter.name, parameter.default, domain, optional))
-    return tuple(found)
+    return tuple(p for p, kind in _parameters_and_kinds(function) if kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def _parameters_and_kinds(function: Callable[..., object]) -> list[tuple[Parameter, object]]:
+    declared = domains(function)
+    return [
+        (Parameter(name, parameter.default, *declared.get(name, (None, False))), parameter.kind)
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
 
 
 def objective(
@@ -235,6 +238,8 @@ def objective(
             raise InvalidValueError(f"{name}: the name is already registered by {home}, choose another one")
         cls.function = staticmethod(function)
         cls.name = name
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(name)(cls.__init__)  # type: ignore[method-assign]
         _specs["objective", name] = Spec(
             kind="objective",
             name=name,
@@ -286,11 +291,8 @@ def unit(*, kind: str, name: str | None = None) -> Callable[[Made], Made]:
         if existing is not None and _home(existing.target) != _home(target):
             taken = _home(existing.target)
             raise InvalidValueError(f"{registered}: the {kind} is already registered by {taken}, choose another name")
-        parameters = []
-        for parameter in inspect.signature(target).parameters.values():
-            domain, optional = domain_of(parameter.annotation)
-            parameters.append(Parameter(parameter.name, parameter.default, domain, optional))
-        _units[kind, registered] = UnitSpec(kind, registered, target, tuple(parameters))
+        parameters = tuple(parameter for parameter, _ in _parameters_and_kinds(target))
+        _units[kind, registered] = UnitSpec(kind, registered, target, parameters)
         return target
 
     return register

@@ -87,11 +87,10 @@ def test_mistakes_are_named() -> None:
     x, y = gaussians(3, 10, 0)
     with pytest.raises(InvalidValueError, match="linear_evaluation: test_features must have 3 columns, got 2"):
         linear_evaluation(x, y, x[:, :2], y)
-    with pytest.raises(InvalidValueError, match=r"linear_evaluation: sizes must be integers >= 1, got \(0,\)"):
+    with pytest.raises(InvalidValueError, match=r"sizes must be an integer >= 1, or a sequence of them, got \(0,\)"):
         linear_evaluation(x, y, x, y, sizes=(0,))
-    with pytest.raises(InvalidValueError, match=r"linear_evaluation: sizes must be integers >= 1, got \(1\.5,\)"):
+    with pytest.raises(InvalidValueError, match=r"sizes must be an integer >= 1, or a sequence of them, got \(1\.5,\)"):
         linear_evaluation(x, y, x, y, sizes=(1.5,))  # type: ignore[arg-type]
-    with pytest.raises(InvalidValueError, match="linear_evaluation: sizes must be integers >= 1, got 4"):
-        linear_evaluation(x, y, x, y, sizes=4)  # type: ignore[arg-type]
+    assert linear_evaluation(x, y, x, y, sizes=4).sizes == (4,)
     with pytest.raises(InvalidValueError, match="linear_evaluation: target must have at least 2 classes, got 1"):
         linear_evaluation(x, torch.zeros_like(y), x, y)

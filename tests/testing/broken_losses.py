@@ -73,8 +73,9 @@ def broken(
     def build(body: Body) -> Body:
         name = body.__name__
         title = "".join(word.title() for word in name.split("_")) + "Loss"
-        positional = [p for p in inspect.signature(like).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        keywords = [p for p in inspect.signature(like).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        annotated = inspect.signature(inspect.unwrap(like)).parameters.values()
+        positional = [p for p in annotated if p.kind is not p.KEYWORD_ONLY]
+        keywords = [p for p in annotated if p.kind is p.KEYWORD_ONLY]
         defaults = {p.name: p.default for p in keywords}
         handed = (*sides, *own)
 

@@ -268,9 +268,6 @@ def build(candidate: Candidate, own: Mapping[str, Any], facts: Mapping[str, Any]
     """The objective with its parameters, those that tuning chose, and the facts that it cannot do without."""
     given = {**candidate.parameters, **own}
     needed = [parameter.name for parameter in candidate.spec.parameters if parameter.required and parameter.name not in given]
-    numbers = {parameter.name for parameter in candidate.spec.parameters if parameter.domain is not None}  # such as a term's weight
-    tensors = [name for name in TENSORS if given.get(name) is not None and name not in numbers]
-    given |= {name: torch.tensor(given[name], dtype=torch.float32) for name in tensors}
     made: Objective = create(candidate.objective, **given, **{name: facts[name] for name in needed if name in facts})
     return made
 

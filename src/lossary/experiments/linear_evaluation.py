@@ -3,15 +3,18 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs
-from lossary._domains import NonNegative, Positive, PositiveCount, checked
+from lossary._domains import Interval, NonNegative, OneOrMore, Positive, PositiveCount, checked
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
 from lossary.losses.classification.naive_bayes import NaiveBayesLoss
+
+Sizes = Annotated[int | Sequence[int], OneOrMore(Interval(low=1, whole=True))]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def linear_evaluation(
     test_features: Tensor,
     test_target: Tensor,
     *,
-    sizes: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128),
+    sizes: Sizes = (1, 2, 4, 8, 16, 32, 64, 128),
     repeats: PositiveCount = 5,
     inverse_regularization: Positive = 1.0,
     smoothing: NonNegative = 1e-2,
@@ -75,8 +78,7 @@ def linear_evaluation(
         raise InvalidValueError(
             f"linear_evaluation: test_features must have {features.shape[1]} columns, got {test_features.shape[1]}"
         )
-    if not isinstance(sizes, Sequence) or not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
-        raise InvalidValueError(f"linear_evaluation: sizes must be integers >= 1, got {sizes!r}")
+    sizes = (sizes,) if isinstance(sizes, int) else sizes
     classes = target.unique()
     if len(classes) < 2:
         raise InvalidValueError(f"linear_evaluation: target must have at least 2 classes, got {len(classes)}")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor
-from lossary._domains import PositiveCount, checked
+from lossary._domains import Interval, PositiveCount, checked
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -63,10 +63,11 @@ def pass_at_n_from_counts(correct: Tensor, samples: int | Tensor, n: PositiveCou
     """
     owner = "pass_at_n_from_counts"
     check_tensor(owner, "correct", correct)
-    if isinstance(samples, Tensor):
-        total = samples
-    elif isinstance(samples, int) and not isinstance(samples, bool):
-        total = torch.full(correct.shape, samples, dtype=torch.int64, device=correct.device)
+    count = Interval(whole=True).plain(samples)
+    if isinstance(count, Tensor):
+        total = count
+    elif type(count) is int:
+        total = torch.full(correct.shape, count, dtype=torch.int64, device=correct.device)
     else:
         raise InvalidTypeError(f"{owner}: samples must be an integer or a tensor of them, got {samples!r}")
     for name, counts in (("correct", correct), ("samples", total)):

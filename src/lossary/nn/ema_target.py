@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, check_values, checked, domains
+from lossary._domains import Fraction, checked
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -58,9 +58,9 @@ class EmaTarget(nn.Module):
             return self.module(*inputs)
 
     @torch.no_grad()
+    @checked("ema_target")
     def update(self, module: nn.Module, momentum: Fraction | None = None) -> None:
         """Move towards a module; ``momentum`` replaces the constructor's for this update."""
-        check_values("ema_target", domains(EmaTarget.update), {"momentum": momentum})
         keep = self.momentum if momentum is None else momentum
         own, followed = _tensors(self.module.named_parameters()), _tensors(module.named_parameters())
         own_buffers, buffers = _tensors(self.module.named_buffers()), _tensors(module.named_buffers())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import check_values, domains
+from lossary._domains import domains, settled
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError
 
 
@@ -33,8 +33,7 @@ class TransformedGradient(Optimizer, ABC):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         with checked_group(self.name, param_group):
-            check_values(self.name, domains(type(self).__init__), {**self.defaults, **param_group})
-            super().add_param_group(param_group)
+            super().add_param_group(settled(self.name, domains(type(self).__init__), {**self.defaults, **param_group}))
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative, check_values, domains
+from lossary._domains import Fraction, NonNegative, domains, settled
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.optim._common import checked_group, listed
@@ -63,14 +63,13 @@ class DistillationOrientedTrainer(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         with checked_group("dot", param_group):
-            options = {**self.defaults, **param_group}
-            check_values("dot", domains(type(self).__init__), options)
+            options: dict[str, Any] = settled("dot", domains(type(self).__init__), {**self.defaults, **param_group})
             momentum, delta = options["momentum"], options["delta"]
             if delta > momentum or momentum + delta >= 1:
                 raise InvalidValueError(
                     f"dot: delta must be at most momentum and less than 1 - momentum, got {delta} with a momentum of {momentum}"
                 )
-            super().add_param_group(param_group)
+            super().add_param_group(options)
 
     @torch.no_grad()
     def step_kd(self) -> None:

@@ -57,11 +57,9 @@ def refuses_wrong_tensors(subject: Subject) -> str:
     for what, argument, values in inputs.mistakes(batch, first, second):
         wrong = batch.changed(values)  # type: ignore[arg-type]
         cases.append((what, argument or "", partial(loss, *wrong.arguments, **wrong.sides)))
-    for name in ("weight", "pos_weight"):
-        if subject.takes(name):
-            cases.append((f"{name} of a wrong length", name, _with(subject, name, torch.ones(inputs.classes + 1))))
-            if subject.spec is not None:  # PyTorch's own losses take integers, to no harm
-                cases.append((f"{name} of integers", name, _with(subject, name, torch.ones(inputs.classes, dtype=torch.int64))))
+    wrong_length = torch.ones(inputs.classes + 1)
+    vectors = [name for name in ("weight", "pos_weight") if subject.takes(name)]
+    cases += [(f"{name} of a wrong length", name, _with(subject, name, wrong_length)) for name in vectors]
     return _must_refuse(subject, cases)
 
 

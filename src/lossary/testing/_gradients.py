@@ -32,8 +32,9 @@ def variants(subject: Subject) -> list[dict[str, object]]:
     if subject.spec is not None:
         found += [dict(case.parameters) for case in subject.spec.special_cases]
         for parameter in subject.spec.parameters:
-            size = parameter.name.endswith("_dim") or parameter.name in ("num_heads", "num_classes", "num_samples")
-            if isinstance(parameter.domain, Interval) and not (parameter.required or size or parameter.name == "label_smoothing"):
+            kept = ("num_heads", "num_classes", "num_samples", "label_smoothing", "ignore_index")
+            fixed = parameter.required or parameter.name.endswith("_dim") or parameter.name in kept
+            if isinstance(parameter.domain, Interval) and not fixed:
                 for place in (parameter.domain.low, 3) if parameter.domain.whole else (parameter.domain.low, 0.5, 3.0):
                     if parameter.domain.allows(place) and place != parameter.default:
                         found.append({parameter.name: place})

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossary._domains import domains
 from lossary.testing._batch import inputs_of
 from lossary.testing._subject import (
     Batch,
@@ -56,10 +57,11 @@ def function_is_module(subject: Subject) -> str:
     shared = [name for name in of_class if name in of_function] if handed or beyond else list(of_class)
     if list(of_function) != shared:
         raise Failed(f"the function takes {', '.join(of_function)}; the class takes {', '.join(of_class)}")
+    in_function, in_class = domains(spec.function), domains(spec.cls)
     for name, parameter in of_function.items():
         if parameter.default != of_class[name].default:
             raise Failed(f"{name} is {parameter.default!r} by default in the function and {of_class[name].default!r} in the class")
-        if parameter.annotation != of_class[name].annotation:
+        if in_function.get(name) != in_class.get(name):
             raise Failed(f"{name} is annotated differently in the function and in the class")
     compared = 0
     for kind in subject.kinds:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lossary._domains import Interval
 from lossary._registry import Spec
 from lossary.testing._batch import Batch, Sides, wants
 from lossary.testing._inputs import Inputs
@@ -132,7 +133,7 @@ class Subject:
     def takes(self, keyword: str) -> bool:
         """Whether it has this parameter. A ``weight`` that is one number is the weight of a term, and another thing."""
         name = next(iter(self.named({keyword: None})))
-        numbers = () if self.spec is None else tuple(p.name for p in self.spec.parameters if p.domain is not None)
+        numbers = () if self.spec is None else tuple(p.name for p in self.spec.parameters if isinstance(p.domain, Interval))
         return name in self.keywords and not (keyword in ("weight", "pos_weight") and name in numbers)
 
     def need(self, *keywords: str) -> None:

@@ -53,8 +53,8 @@ def test_a_table_is_looked_up_by_index() -> None:
     assert loss(LOGITS, TARGET, index=index) == dataset_equity(LOGITS, TARGET, LIKELIHOOD[index])
     assert loss(LOGITS, TARGET, index=index.to(torch.uint8)) == loss(LOGITS, TARGET, index=index)  # and is no mask
     assert "likelihood" in loss.state_dict()
-    assert repr(loss) == (
-        "DatasetEquityLoss(eta=1.0, gamma=5.0, likelihood='table of 6 samples', base='cross_entropy', ignore_index=-100, "
+    assert repr(DatasetEquityLoss(likelihood=torch.full((1000,), 0.5))) == (
+        "DatasetEquityLoss(eta=1.0, gamma=5.0, likelihood=<(1000,): 0.5, ..., 0.5>, base='cross_entropy', ignore_index=-100, "
         "reduction='mean')"
     )
 

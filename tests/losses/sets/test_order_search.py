@@ -67,7 +67,7 @@ def test_some_orders(n: int, k: int) -> None:
 def test_refusals() -> None:
     with pytest.raises(InvalidValueError, match=r"order_search: log_prob must have shape \(N, K\), K >= 1, got \(2, 0\)"):
         OrderSearchLoss()(torch.zeros(2, 0))
-    with pytest.raises(InvalidValueError, match=r"order_search: progress must be a number from 0 to 1 or None, got 2"):
+    with pytest.raises(InvalidValueError, match=r"order_search: progress must be a number from 0 to 1, got 2"):
         OrderSearchLoss()(torch.zeros(2, 1), progress=2)
     with pytest.raises(InvalidValueError, match="candidate_orders: n must be an integer >= 1, got 0"):
         functional.candidate_orders(0, 1)

@@ -34,9 +34,25 @@ class ConvexGradient(nn.Module):
         self.last_positive = nn.Linear(hidden_dim, 1, bias=False)
         self.last_skip = nn.Linear(dim, 1, bias=False)
         self.last_log_scale = nn.Parameter(torch.zeros(1))
-        self.w0 = nn.Parameter(torch.tensor(IDENTITY) if identity else torch.randn(()))
-        self.w1 = nn.Parameter(torch.tensor(FAINT) if identity else torch.randn(()))
-        self.register_buffer("ready", torch.tensor(False))
+        self.w0 = nn.Parameter(torch.empty(()))
+        self.w1 = nn.Parameter(torch.empty(()))
+        self.register_buffer("ready", torch.empty((), dtype=torch.bool))
+        self.identity = identity
+        self._reset_own()
+
+    def reset_parameters(self) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
+        self._reset_own()
+
+    @torch.no_grad()
+    def _reset_own(self) -> None:
+        for value in (*self.shift, *self.log_scale, self.last_log_scale):
+            value.zero_()
+        for value, start in ((self.w0, IDENTITY), (self.w1, FAINT)):
+            value.fill_(start) if self.identity else value.normal_()
+        self.ready.fill_(False)
         self.is_ready = False  # the same without asking a device
 
     def forward(self, x: Tensor) -> Tensor:

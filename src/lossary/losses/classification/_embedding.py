@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._objective import Objective, widen, without_autocast
+from lossary._objective import Objective, reset_directions, widen, without_autocast
 from lossary._pairs import Pairs, unit
 from lossary._rows import Rows
 from lossary.errors import InvalidValueError
@@ -86,7 +86,11 @@ class CosineClassifier(Objective):
 
     def __init__(self, *, num_classes: int, embedding_dim: int, **hyperparameters: object):
         super().__init__(num_classes=num_classes, embedding_dim=embedding_dim, **hyperparameters)
-        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        reset_directions(self.weight)
+
+    def reset_parameters(self) -> None:
+        reset_directions(self.weight)
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
         parameters = self.hyperparameters()

@@ -123,7 +123,11 @@ class AldrKlLoss(Objective):
             normalize=normalize,
             reduction=reduction,
         )
-        self.register_buffer("sample_temperature", torch.full((num_samples,), float(temperature)))
+        self.register_buffer("sample_temperature", torch.empty(num_samples))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        self.sample_temperature.fill_(self.temperature)
 
     def forward(self, logits: Tensor, target: Tensor, index: Tensor) -> Tensor:
         parameters: dict[str, Any] = self.hyperparameters()

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._domains import Fraction, Interval, Positive, PositiveCount, Reduction, formula
+from lossary._domains import Fraction, Interval, Positive, PositiveCount, Reduction, Vector, formula
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import without_ignored
@@ -119,7 +119,7 @@ class ArcFaceLoss(CosineClassifier):
         embedding_dim: PositiveCount,
         scale: Positive = 64.0,
         margin: Angle = 0.5,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

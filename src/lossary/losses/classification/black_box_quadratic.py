@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_shape
-from lossary._domains import Fraction, Interval, Reduction, formula
+from lossary._domains import Fraction, Interval, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
 from lossary._registry import objective
 from lossary.losses.classification._common import without_ignored
@@ -111,7 +111,7 @@ class BlackBoxQuadraticLoss(SoftmaxObjective):
         self,
         *,
         num_draws: Draws = 4,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         generator: torch.Generator | None = None,

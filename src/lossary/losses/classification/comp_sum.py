@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, NonNegative, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
@@ -74,7 +74,7 @@ class CompSumLoss(SoftmaxObjective):
         self,
         *,
         tau: NonNegative = 1.0,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs
-from lossary._domains import Reduction, formula
+from lossary._domains import Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective
 from lossary._registry import objective
 from lossary._rows import Formula, Rows, average_over_rows
@@ -94,7 +94,7 @@ class CorrectnessAwareLoss(SoftmaxObjective):
         self,
         *,
         balanced: bool = False,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
     ):

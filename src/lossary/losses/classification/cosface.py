@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import without_ignored
@@ -93,7 +93,7 @@ class CosFaceLoss(CosineClassifier):
         embedding_dim: PositiveCount,
         scale: Positive = 64.0,
         margin: NonNegative = 0.35,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape
-from lossary._domains import NonNegative, OneOf, Reduction, formula
+from lossary._domains import NonNegative, OneOf, Reduction, Vector, formula
 from lossary._objective import Objective, is_ignored, reduce
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidTypeError
@@ -82,16 +82,14 @@ class DatasetEquityLoss(Objective):
         *,
         eta: NonNegative = 1.0,
         gamma: NonNegative = 5.0,
-        likelihood: Tensor | None = None,
+        likelihood: Vector | None = None,
         base: Base = "cross_entropy",
         ignore_index: int = -100,
         reduction: Reduction = "mean",
     ):
-        if likelihood is not None:
-            check_floating(self.name, "likelihood", likelihood)
-            check_shape(self.name, "likelihood", likelihood, (likelihood.numel(),))
         super().__init__(eta=eta, gamma=gamma, likelihood=likelihood, base=base, ignore_index=ignore_index, reduction=reduction)
-        if likelihood is not None:
+        if self.likelihood is not None:
+            check_shape(self.name, "likelihood", self.likelihood, (self.likelihood.numel(),))
             self.requires = ("index",)
 
     def forward(self, logits: Tensor, target: Tensor, likelihood: Tensor | None = None, index: Tensor | None = None) -> Tensor:
@@ -112,9 +110,3 @@ class DatasetEquityLoss(Objective):
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)
-
-    def extra_repr(self) -> str:
-        if self.likelihood is None:
-            return super().extra_repr()
-        shown = {**self.hyperparameters(), "likelihood": f"table of {self.likelihood.numel()} samples"}
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items())

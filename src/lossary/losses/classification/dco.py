@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._domains import Fraction, PositiveCount, Reduction, formula
+from lossary._domains import Fraction, PositiveCount, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective, is_ignored, reduce
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
@@ -144,7 +144,7 @@ class DcoLoss(SoftmaxObjective):
         *,
         num_samples: PositiveCount = 16,
         level: Level = "class",
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

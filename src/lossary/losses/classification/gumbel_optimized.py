@@ -1,17 +1,19 @@
 """Gumbel Optimized Loss: one against the rest with a Gumbel link, for long tails."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Interval, NonNegative, Reduction, formula
+from lossary._domains import Interval, NonNegative, Range, Reduction, formula
 from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of, sum_over_rows
 from lossary._objective import Objective, widen
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 NOTHING_IGNORED = -100
-LIMIT = Interval(low=-80.0, high=80.0)  # beyond, exp(-z) is not in the range of float32
+Clamp = Annotated[tuple[float, float], Range(Interval(low=-80.0, high=80.0))]  # beyond, exp(-z) does not fit into float32
 
 
 def _curves(low: float, high: float) -> Curves:
@@ -40,14 +42,14 @@ def gumbel_optimized(
     logits: Tensor,
     target: Tensor,
     *,
-    clamp: tuple[float, float] = (-4.0, 10.0),
+    clamp: Clamp = (-4.0, 10.0),
     class_frequency: Tensor | None = None,
     frequency_threshold: NonNegative = 0.0011,
     generator: torch.Generator | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The pure function behind :class:`GumbelOptimizedLoss`, with the same parameters."""
-    low, high = _range(clamp)
+    low, high = clamp
     _check(logits, target, class_frequency)
     counted = None
     if class_frequency is not None:
@@ -57,12 +59,6 @@ def gumbel_optimized(
     if reduction == "none":
         return cost_of_rows(logits, target, counted, None, rule)[0]
     return sum_over_rows(logits, target, counted, None, rule, 1.0 / max(1, logits.shape[0]) if reduction == "mean" else 1.0)
-
-
-def _range(clamp: object) -> tuple[float, float]:
-    if isinstance(clamp, (tuple, list)) and len(clamp) == 2 and all(LIMIT.allows(bound) for bound in clamp) and clamp[0] < clamp[1]:
-        return clamp[0], clamp[1]
-    raise InvalidValueError(f"gumbel_optimized: clamp must be two numbers from -80 to 80, the lower one first, got {clamp!r}")
 
 
 def _check(logits: Tensor, target: Tensor, class_frequency: Tensor | None) -> None:
@@ -124,13 +120,12 @@ class GumbelOptimizedLoss(Objective):
     def __init__(
         self,
         *,
-        clamp: tuple[float, float] = (-4.0, 10.0),
+        clamp: Clamp = (-4.0, 10.0),
         class_frequency: Tensor | None = None,
         frequency_threshold: NonNegative = 0.0011,
         generator: torch.Generator | None = None,
         reduction: Reduction = "mean",
     ):
-        _range(clamp)
         super().__init__(
             clamp=clamp,
             class_frequency=class_frequency,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, formula
-from lossary._objective import Objective, average_over_classes, log_softmax, widen
+from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._objective import Objective, average_over_classes, log_softmax, reset_directions, widen
 from lossary._registry import objective
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
@@ -90,7 +90,7 @@ class HarmonicLoss(Objective):
         embedding_dim: PositiveCount,
         exponent: Positive | None = None,
         eps: NonNegative = 1e-4,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",
@@ -105,7 +105,11 @@ class HarmonicLoss(Objective):
             label_smoothing=label_smoothing,
             reduction=reduction,
         )
-        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_directions(self.weight)
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
         parameters = self.hyperparameters()

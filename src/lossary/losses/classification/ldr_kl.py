@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Positive, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective, widen
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
@@ -89,7 +89,7 @@ class LdrKlLoss(SoftmaxObjective):
         temperature: Positive = 1.0,
         margin: NonNegative = 0.1,
         normalize: Normalization | None = None,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

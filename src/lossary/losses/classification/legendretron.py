@@ -1,13 +1,13 @@
 """LegendreTron: cross-entropy with a learned link that is proper by construction."""
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, shape_text
-from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, formula
+from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, Vector, formula
 from lossary._objective import Objective, average_over_classes, widen, without_autocast
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidValueError
@@ -95,7 +95,7 @@ class LegendreTronLoss(Objective):
         hidden_dim: AtLeastTwo = 4,
         depth: PositiveCount = 4,
         init: Init = "random",
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
     ):
@@ -111,6 +111,10 @@ class LegendreTronLoss(Objective):
         )
         maps = (ConvexGradient(num_classes - 1, hidden_dim, depth, init == "identity") for _ in range(num_blocks))
         self.blocks = nn.ModuleList(maps)
+
+    def reset_parameters(self) -> None:
+        for block in self.blocks:
+            cast("ConvexGradient", block).reset_parameters()
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         self._check_classes(logits)

@@ -103,13 +103,19 @@ class NaiveBayesLoss(Objective):
         reduction: Reduction = "mean",
     ):
         super().__init__(num_classes=num_classes, embedding_dim=embedding_dim, eps=eps, reduction=reduction)
-        self.means = nn.Parameter(torch.zeros(num_classes, embedding_dim))
-        self.log_variance = nn.Parameter(torch.zeros(embedding_dim))
-        self.prior_logits = nn.Parameter(torch.zeros(num_classes))
+        self.means = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        self.log_variance = nn.Parameter(torch.empty(embedding_dim))
+        self.prior_logits = nn.Parameter(torch.empty(num_classes))
         # what fitting has seen: samples of each class, their mean, and the squares around it
-        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("centre", torch.zeros(num_classes, embedding_dim, dtype=torch.float64))
-        self.register_buffer("scatter", torch.zeros(embedding_dim, dtype=torch.float64))
+        self.register_buffer("seen", torch.empty(num_classes, dtype=torch.int64))
+        self.register_buffer("centre", torch.empty(num_classes, embedding_dim, dtype=torch.float64))
+        self.register_buffer("scatter", torch.empty(embedding_dim, dtype=torch.float64))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        for value in (self.means, self.log_variance, self.prior_logits, self.seen, self.centre, self.scatter):
+            value.zero_()
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
         reduction = self.hyperparameters()["reduction"]

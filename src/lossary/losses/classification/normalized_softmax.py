@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, Positive, PositiveCount, Reduction, formula
+from lossary._domains import Fraction, Positive, PositiveCount, Reduction, Vector, formula
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
 from lossary.losses.classification._common import without_ignored
@@ -105,7 +105,7 @@ class NormalizedSoftmaxLoss(CosineClassifier):
         embedding_dim: PositiveCount,
         scale: Positive = 20.0,
         learnable_scale: bool = False,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",
@@ -121,6 +121,11 @@ class NormalizedSoftmaxLoss(CosineClassifier):
             reduction=reduction,
         )
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learnable_scale else None
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.log_scale is not None:
+            nn.init.constant_(self.log_scale, math.log(self.scale))
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
         parameters = self.hyperparameters()

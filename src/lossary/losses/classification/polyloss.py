@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, Reals, Reduction, formula
+from lossary._domains import Fraction, Reals, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective
 from lossary._registry import SpecialCase, objective
 from lossary._rows import Rows, average_over_rows
@@ -77,7 +77,7 @@ class PolyLoss(SoftmaxObjective):
         self,
         *,
         epsilon: Reals = 1.0,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, Positive, PositiveCount, Reduction, formula
+from lossary._domains import NonNegative, Positive, PositiveCount, Reduction, Vector, formula
 from lossary._objective import average_over_kept, class_indices, widen
 from lossary._pairs import Pairs, over_rows, unit
 from lossary._registry import objective
@@ -104,7 +104,7 @@ class SFaceLoss(CosineClassifier):
         steepness: NonNegative = 80.0,
         intra_threshold: NonNegative = 0.8,
         inter_threshold: NonNegative = 1.23,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
     ):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_shape
-from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Positive, Reduction, Vector, formula
 from lossary._objective import Objective, average_over_classes, log_softmax, widen
 from lossary._registry import SpecialCase, objective
 from lossary.losses.classification._common import without_ignored
@@ -93,7 +93,7 @@ class SmoothAdversarialCompSumLoss(Objective):
         tau: NonNegative = 1.0,
         rho: Positive = 1.0,
         nu: NonNegative = 1.0,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

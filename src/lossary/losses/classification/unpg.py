@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
+from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, Vector, formula
 from lossary._objective import average_over_kept, class_indices, widen, without_autocast
 from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
 from lossary._registry import objective
@@ -239,7 +239,7 @@ class UNPGLoss(CosineClassifier):
         scale: Positive = 64.0,
         margin: Angle = 0.5,
         whisker: NonNegative | None = 1.5,
-        class_weight: Tensor | None = None,
+        class_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: SetReduction = "mean",

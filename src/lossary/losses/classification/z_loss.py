@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, Positive, Real, Reduction, formula
+from lossary._domains import Fraction, Positive, Real, Reduction, Vector, formula
 from lossary._objective import SoftmaxObjective, widen
 from lossary._registry import objective
 from lossary._rows import Rows, average_over_rows
@@ -97,7 +97,7 @@ class ZLoss(SoftmaxObjective):
         a: Positive = 1.0,
         b: Real = 0.0,
         eps: Positive = 1e-12,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

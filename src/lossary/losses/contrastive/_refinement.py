@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lossary._domains import done
 from lossary._objective import Objective, reduce
 from lossary._pairs import Row, against_all, sum_over_rows
 from lossary.distributed import Group, total
@@ -38,7 +39,7 @@ class SelfLabelled(Objective):
         if self.warmup > 0:
             if progress is None:
                 raise InvalidTypeError(f"{self.name}: progress must be a number from 0 to 1 with warmup={self.warmup}, got None")
-            if progress < self.warmup:
+            if done(self.name, progress) < self.warmup:
                 parameters |= UNREACHED
         return self.function(prediction, target, **parameters)
 

@@ -161,11 +161,16 @@ class AMCLLoss(Objective):
             group=group,
             reduction=reduction,
         )
-        layers = [nn.Linear(embedding_dim, embedding_dim) for _ in range(2)] if phi == "mlp" else [None, None]
-        for name, layer in zip(("first", "second"), layers, strict=True):
-            for part in ("weight", "bias"):
-                value = None if layer is None else nn.Parameter(getattr(layer, part).detach())
-                self.register_parameter(f"{name}_{part}", value)
+        for name in ("first", "second"):
+            for part, shape in (("weight", (embedding_dim, embedding_dim)), ("bias", (embedding_dim,))):
+                self.register_parameter(f"{name}_{part}", nn.Parameter(torch.empty(shape)) if phi == "mlp" else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        bound = self.embedding_dim**-0.5  # as nn.Linear(embedding_dim, embedding_dim) begins
+        for value in (self.first_weight, self.first_bias, self.second_weight, self.second_bias):
+            if value is not None:
+                nn.init.uniform_(value, -bound, bound)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         check_floating("amcl", "a", a)

@@ -60,6 +60,7 @@ class CLIPLoss(TwoViews):
     """
 
     log_scale: Tensor
+    init_log_scale: float
 
     def __init__(
         self,
@@ -70,7 +71,11 @@ class CLIPLoss(TwoViews):
         reduction: Reduction = "mean",
     ):
         super().__init__(init_log_scale=init_log_scale, learnable=learnable, group=group, reduction=reduction)
-        self.log_scale = nn.Parameter(torch.tensor(float(init_log_scale)), requires_grad=learnable)
+        self.log_scale = nn.Parameter(torch.empty(()), requires_grad=learnable)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.log_scale, self.init_log_scale)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         given = self.hyperparameters()

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_integers, check_shape, check_tensor
-from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, SetReduction, formula
+from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, SetReduction, done, formula
 from lossary._objective import Objective, widen
 from lossary._pairs import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary._registry import objective
 from lossary.distributed import Group, Ring, all_items
-from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.errors import InvalidTypeError
 from lossary.losses.contrastive._common import check_pair, direction
 
 
@@ -183,15 +183,22 @@ class DBPMLoss(Objective):
             group=group,
             reduction=reduction,
         )
-        self.register_buffer("history", torch.full((num_samples, num_epochs), torch.nan))
-        self.register_buffer("flagged", torch.zeros(num_samples, dtype=torch.bool))
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.zeros(()))
-        self.register_buffer("mined", torch.tensor(-1))  # the epoch at whose start pairs were last flagged
+        self.register_buffer("history", torch.empty(num_samples, num_epochs))
+        self.register_buffer("flagged", torch.empty(num_samples, dtype=torch.bool))
+        self.register_buffer("mean", torch.empty(()))
+        self.register_buffer("deviation", torch.empty(()))
+        self.register_buffer("mined", torch.empty((), dtype=torch.int64))  # the epoch at whose start pairs were last flagged
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        self.history.fill_(torch.nan)
+        self.flagged.fill_(False)
+        self.mean.zero_()
+        self.deviation.zero_()
+        self.mined.fill_(-1)
 
     def forward(self, a: Tensor, b: Tensor, index: Tensor, progress: float) -> Tensor:
-        if isinstance(progress, bool) or not isinstance(progress, (int, float)) or not 0 <= progress <= 1:
-            raise InvalidValueError(f"dbpm: progress must be a number from 0 to 1, got {progress!r}")
+        progress = done("dbpm", progress)
         epoch = min(int(progress * self.num_epochs + 1e-6), self.num_epochs - 1)  # 7 / 80 * 80 is less than 7 in floating point
         if self.training:
             self._mine(epoch)

@@ -84,6 +84,8 @@ class GiveLoss(Objective):
     requires = ("object_id",)
     scale: Tensor
     bias: Tensor
+    init_scale: float
+    init_bias: float
 
     def __init__(
         self,
@@ -105,8 +107,13 @@ class GiveLoss(Objective):
             group=group,
             reduction=reduction,
         )
-        self.scale = nn.Parameter(torch.tensor(float(init_scale)))
-        self.bias = nn.Parameter(torch.tensor(float(init_bias)))
+        self.scale = nn.Parameter(torch.empty(()))
+        self.bias = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.scale, self.init_scale)
+        nn.init.constant_(self.bias, self.init_bias)
 
     def forward(self, image: Tensor, text: Tensor, object_id: Tensor) -> Tensor:
         parameters = self.hyperparameters()

@@ -77,11 +77,18 @@ class GiveOIDLoss(Objective):
     consumes = "embedding"
     scale: Tensor
     bias: Tensor
+    init_scale: float
+    init_bias: float
 
     def __init__(self, *, init_scale: Real = 10.0, init_bias: Real = 0.0, group: Group = None, reduction: SetReduction = "mean"):
         super().__init__(init_scale=init_scale, init_bias=init_bias, group=group, reduction=reduction)
-        self.scale = nn.Parameter(torch.tensor(float(init_scale)))
-        self.bias = nn.Parameter(torch.tensor(float(init_bias)))
+        self.scale = nn.Parameter(torch.empty(()))
+        self.bias = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.scale, self.init_scale)
+        nn.init.constant_(self.bias, self.init_bias)
 
     def forward(self, image: Tensor, object_id: Tensor) -> Tensor:
         parameters = self.hyperparameters()

@@ -142,6 +142,7 @@ class ISogCLRLoss(Objective):
     u: Tensor
     temperature: Tensor
     seen: Tensor
+    init_temperature: float
 
     def __init__(
         self,
@@ -171,10 +172,16 @@ class ISogCLRLoss(Objective):
             group=group,
             reduction=reduction,
         )
-        self.register_buffer("log_s", torch.zeros(num_samples))
-        self.register_buffer("u", torch.zeros(num_samples))
-        self.register_buffer("temperature", torch.full((num_samples,), float(init_temperature)))
-        self.register_buffer("seen", torch.zeros(num_samples, dtype=torch.bool))
+        for name in ("log_s", "u", "temperature"):
+            self.register_buffer(name, torch.empty(num_samples))
+        self.register_buffer("seen", torch.empty(num_samples, dtype=torch.bool))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        self.log_s.zero_()
+        self.u.zero_()
+        self.temperature.fill_(self.init_temperature)
+        self.seen.fill_(False)
 
     def forward(self, a: Tensor, b: Tensor, index: Tensor) -> Tensor:
         parameters: dict[str, Any] = self.hyperparameters()

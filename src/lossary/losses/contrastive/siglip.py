@@ -69,6 +69,8 @@ class SigLIPLoss(TwoViews):
 
     log_scale: Tensor
     bias: Tensor
+    init_log_scale: float
+    init_bias: float
 
     def __init__(
         self,
@@ -88,8 +90,13 @@ class SigLIPLoss(TwoViews):
             group=group,
             reduction=reduction,
         )
-        self.log_scale = nn.Parameter(torch.tensor(float(init_log_scale)), requires_grad=learnable)
-        self.bias = nn.Parameter(torch.tensor(float(init_bias)), requires_grad=learnable)
+        self.log_scale = nn.Parameter(torch.empty(()), requires_grad=learnable)
+        self.bias = nn.Parameter(torch.empty(()), requires_grad=learnable)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.log_scale, self.init_log_scale)
+        nn.init.constant_(self.bias, self.init_bias)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         given = self.hyperparameters()

@@ -94,6 +94,8 @@ class UniViTARLoss(Objective):
     consumes = "embedding"
     log_scale: Tensor
     bias: Tensor
+    init_log_scale: float
+    init_bias: float
 
     def __init__(
         self,
@@ -118,9 +120,19 @@ class UniViTARLoss(Objective):
         if (student_dim is None) != (teacher_dim is None):
             missing = "student_dim" if student_dim is None else "teacher_dim"
             raise InvalidValueError(f"univitar: {missing} must be given with the other width, got None")
-        self.log_scale = nn.Parameter(torch.tensor(float(init_log_scale)))
-        self.bias = nn.Parameter(torch.tensor(float(init_bias)))
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.bias = nn.Parameter(torch.empty(()))
         self.projector = None if student_dim is None or teacher_dim is None else nn.Linear(student_dim, teacher_dim)
+        self._reset_own()
+
+    def reset_parameters(self) -> None:
+        self._reset_own()
+        if self.projector is not None:
+            self.projector.reset_parameters()
+
+    def _reset_own(self) -> None:
+        nn.init.constant_(self.log_scale, self.init_log_scale)
+        nn.init.constant_(self.bias, self.init_bias)
 
     def forward(self, a: Tensor, b: Tensor, student: Tensor | None = None, teacher: Tensor | None = None) -> Tensor:
         given = self.hyperparameters()

@@ -291,6 +291,8 @@ class VideoColBERTLoss(Objective):
     """
 
     consumes = "embedding"
+    init_log_scale: float
+    init_bias: float
     log_scale: Tensor
     bias: Tensor
 
@@ -307,8 +309,13 @@ class VideoColBERTLoss(Objective):
             init_log_scale=init_log_scale, init_bias=init_bias, shared_scale=shared_scale, group=group, reduction=reduction
         )
         size = () if shared_scale else (2,)
-        self.log_scale = nn.Parameter(torch.full(size, float(init_log_scale)))
-        self.bias = nn.Parameter(torch.full(size, float(init_bias)))
+        self.log_scale = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.log_scale, self.init_log_scale)
+        nn.init.constant_(self.bias, self.init_bias)
 
     def forward(
         self,

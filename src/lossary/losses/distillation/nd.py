@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, check_tensor, shape_text
-from lossary._domains import NonNegative, PositiveCount, Reduction, formula
+from lossary._checks import check_floating, check_integers, check_shape, shape_text
+from lossary._domains import NonNegative, PositiveCount, Reduction, Vector, formula
 from lossary._objective import Objective, reduce, widen
 from lossary._pairs import unit
 from lossary._registry import objective
@@ -92,20 +92,19 @@ class NDLoss(Objective):
         num_classes: PositiveCount,
         feature_dim: PositiveCount,
         weight: NonNegative = 1.0,
-        class_means: Tensor | None = None,
+        class_means: Vector | None = None,
         reduction: Reduction = "mean",
     ):
-        if class_means is not None:
-            check_tensor(self.name, "class_means", class_means)
-            check_floating(self.name, "class_means", class_means)
-            check_shape(self.name, "class_means", class_means, (num_classes, feature_dim))
         super().__init__(
             num_classes=num_classes, feature_dim=feature_dim, weight=weight, class_means=class_means, reduction=reduction
         )
-        self.means_were_given = class_means is not None
-        if class_means is None:
-            del self.class_means
-            self.register_buffer("class_means", None)
+        self.means_were_given = self.class_means is not None
+        if self.class_means is not None:
+            check_shape(self.name, "class_means", self.class_means, (num_classes, feature_dim))
+
+    def reset_parameters(self) -> None:
+        if not self.means_were_given:
+            self.class_means = None
 
     def hyperparameters(self) -> dict[str, object]:
         """What the constructor was given: means that were found are state."""

@@ -77,6 +77,7 @@ class MarginLoss(MetricObjective):
     """
 
     beta: Tensor
+    init_beta: float
 
     def __init__(
         self,
@@ -88,7 +89,11 @@ class MarginLoss(MetricObjective):
         reduction: Reduction = "mean",
     ):
         super().__init__(margin=margin, init_beta=init_beta, learn_beta=learn_beta, group=group, reduction=reduction)
-        self.beta = nn.Parameter(torch.tensor(float(init_beta)), requires_grad=learn_beta)
+        self.beta = nn.Parameter(torch.empty(()), requires_grad=learn_beta)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.beta, self.init_beta)
 
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
         given = self.hyperparameters()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Fraction, NonNegative, Positive, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Positive, Reduction, Vector, formula
 from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
@@ -105,8 +105,8 @@ class AsymmetricLoss(SigmoidObjective):
         clip: Fraction = 0.05,
         eps: Positive = 1e-8,
         detach_focusing: bool = True,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
+        weight: Vector | None = None,
+        pos_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Fraction, Reduction, formula
+from lossary._domains import Fraction, Reduction, Vector, formula
 from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import objective
@@ -71,8 +71,8 @@ class BinaryCrossEntropyLoss(SigmoidObjective):
     def __init__(
         self,
         *,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
+        weight: Vector | None = None,
+        pos_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Fraction, NonNegative, Real, Reduction, formula
+from lossary._domains import Fraction, NonNegative, Real, Reduction, Vector, formula
 from lossary._labels import Pair, average_over_labels
 from lossary._objective import SigmoidObjective
 from lossary._registry import SpecialCase, objective
@@ -82,8 +82,8 @@ class PolyFocalLoss(SigmoidObjective):
         epsilon: Real = -1.0,
         gamma: NonNegative = 2.0,
         alpha: Fraction | None = 0.25,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
+        weight: Vector | None = None,
+        pos_weight: Vector | None = None,
         ignore_index: int = -100,
         label_smoothing: Fraction = 0.0,
         reduction: Reduction = "mean",

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Count, NonNegative, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, widen, without_autocast
+from lossary._domains import Count, NonNegative, PositiveCount, SetReduction, Vector, formula
+from lossary._objective import Objective, reset_directions, widen, without_autocast
 from lossary._pairs import unit
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
@@ -152,6 +152,8 @@ class ProtoECGNetLoss(Objective):
     prototype_class: Tensor
     members: Tensor
     label_cooccurrence: Tensor | None
+    prototypes_per_class: int
+    joint_prototypes_per_pair: int
 
     def __init__(
         self,
@@ -165,13 +167,10 @@ class ProtoECGNetLoss(Objective):
         sparsity_weight: NonNegative = 0.0,
         diversity_weight: NonNegative = 250.0,
         contrastive_weight: NonNegative = 300.0,
-        label_cooccurrence: Tensor | None = None,
-        pos_weight: Tensor | None = None,
+        label_cooccurrence: Vector | None = None,
+        pos_weight: Vector | None = None,
         reduction: SetReduction = "mean",
     ):
-        if label_cooccurrence is not None:
-            check_floating(self.name, "label_cooccurrence", label_cooccurrence)
-            check_shape(self.name, "label_cooccurrence", label_cooccurrence, (num_classes, num_classes))
         super().__init__(
             num_classes=num_classes,
             embedding_dim=embedding_dim,
@@ -186,20 +185,34 @@ class ProtoECGNetLoss(Objective):
             pos_weight=pos_weight,
             reduction=reduction,
         )
-        self.cooccurrence_was_given = label_cooccurrence is not None
-        if label_cooccurrence is None:
-            del self.label_cooccurrence
-            self.register_buffer("label_cooccurrence", None)
-        single = torch.eye(num_classes).repeat_interleave(prototypes_per_class, 0)
-        pairs = torch.combinations(torch.arange(num_classes))
-        joint = torch.zeros(len(pairs), num_classes).scatter(1, pairs, 1.0).repeat_interleave(joint_prototypes_per_pair, 0)
-        of_class = torch.cat([single, joint])
-        self.register_buffer("prototype_class", of_class)
-        self.register_buffer("members", of_class.T.nonzero()[:, 1].view(num_classes, -1), persistent=False)
-        self.prototypes = nn.Parameter(torch.randn(len(of_class), embedding_dim) / embedding_dim**0.5)
-        self.classifier = nn.Linear(len(of_class), num_classes, bias=False)
-        with torch.no_grad():
-            self.classifier.weight.copy_(1.5 * of_class.T - 0.5)  # 1 for the own class, -1/2 for others
+        self.cooccurrence_was_given = self.label_cooccurrence is not None
+        if self.label_cooccurrence is not None:
+            check_shape(self.name, "label_cooccurrence", self.label_cooccurrence, (num_classes, num_classes))
+        in_all = num_classes * prototypes_per_class + num_classes * (num_classes - 1) // 2 * joint_prototypes_per_pair
+        of_each = prototypes_per_class + (num_classes - 1) * joint_prototypes_per_pair
+        self.register_buffer("prototype_class", torch.empty(in_all, num_classes))
+        self.register_buffer("members", torch.empty(num_classes, of_each, dtype=torch.int64), persistent=False)
+        self.prototypes = nn.Parameter(torch.empty(in_all, embedding_dim))
+        reset_directions(self.prototypes)
+        self.classifier = nn.Linear(in_all, num_classes, bias=False)
+        self._give_classes()
+
+    def reset_parameters(self) -> None:
+        reset_directions(self.prototypes)
+        if not self.cooccurrence_was_given:
+            self.label_cooccurrence = None
+        self._give_classes()
+
+    @torch.no_grad()
+    def _give_classes(self) -> None:
+        """Give each prototype its label or its pair of labels, and the classifier 1 for the own class and -1/2 for others."""
+        device, (classes, of_each) = self.prototypes.device, self.members.shape
+        single = torch.eye(classes, device=device).repeat_interleave(self.prototypes_per_class, 0)
+        pairs = torch.triu_indices(classes, classes, 1, device=device).T
+        joint = torch.zeros(len(pairs), classes, device=device).scatter(1, pairs, 1.0)
+        self.prototype_class.copy_(torch.cat([single, joint.repeat_interleave(self.joint_prototypes_per_pair, 0)]))
+        self.members.copy_(self.prototype_class.T.argsort(dim=1, descending=True, stable=True)[:, :of_each])
+        self.classifier.weight.copy_(1.5 * self.prototype_class.T - 0.5)
 
     @property
     def classifier_weight(self) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Positive, Reduction, formula
+from lossary._domains import Positive, Reduction, Vector, formula
 from lossary._objective import IdentityObjective, average_over_elements, widen
 from lossary._registry import objective
 
@@ -59,7 +59,7 @@ class HuberLoss(IdentityObjective):
         self,
         *,
         delta: Positive = 1.0,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         reduction: Reduction = "mean",
     ):
         super().__init__(delta=delta, weight=weight, reduction=reduction)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Reduction, formula
+from lossary._domains import Reduction, Vector, formula
 from lossary._objective import IdentityObjective, average_over_elements, widen
 from lossary._registry import objective
 
@@ -55,7 +55,7 @@ class LogCoshLoss(IdentityObjective):
     def __init__(
         self,
         *,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         reduction: Reduction = "mean",
     ):
         super().__init__(weight=weight, reduction=reduction)

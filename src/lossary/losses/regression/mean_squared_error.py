@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lossary._checks import check_element_inputs
-from lossary._domains import Reduction, formula
+from lossary._domains import Reduction, Vector, formula
 from lossary._objective import IdentityObjective, average_over_elements, widen
 from lossary._registry import objective
 
@@ -45,7 +45,7 @@ class MeanSquaredErrorLoss(IdentityObjective):
     def __init__(
         self,
         *,
-        weight: Tensor | None = None,
+        weight: Vector | None = None,
         reduction: Reduction = "mean",
     ):
         super().__init__(weight=weight, reduction=reduction)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, shape_text
-from lossary._domains import Fraction, OneOf, PositiveCount, Reduction, checked, formula
+from lossary._domains import Fraction, OneOf, PositiveCount, Reduction, checked, done, formula
 from lossary._objective import Objective, reduce, widen
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
@@ -29,10 +29,8 @@ def order_search(
     check_floating("order_search", "log_prob", log_prob)
     if log_prob.ndim != 2 or not log_prob.shape[1]:
         raise InvalidValueError(f"order_search: log_prob must have shape (N, K), K >= 1, got {shape_text(tuple(log_prob.shape))}")
-    if progress is not None and not 0 <= progress <= 1:
-        raise InvalidValueError(f"order_search: progress must be a number from 0 to 1 or None, got {progress}")
     wide = widen(log_prob)
-    if progress is not None and progress < pretrain_fraction:
+    if progress is not None and done("order_search", progress) < pretrain_fraction:
         found = wide.mean(1)
     elif mode == "max":
         found = wide.amax(1)
