@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from lossary.arena._code import modules_of
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, run, same, split_of
-from lossary.claims import _code as code
 from lossary.errors import InvalidValueError
 
 RULES = (higher("value", "one", than="other"),)
@@ -88,7 +88,8 @@ def test_seeds_have_to_give_the_same_arms() -> None:
 def module(tmp_path: Path) -> Iterator[ModuleType]:
     path = tmp_path / "written_claim.py"
     path.write_text(
-        'import lossary\nfrom lossary import create\n\ndef f(seed):\n    return create("focal"), lossary.metrics.smooth_ece\n'
+        "import lossary\nfrom lossary import create\n\ndef f(seed):\n    create('focal'), lossary.metrics.smooth_ece\n"
+        "    return {'one': {'value': seed}, 'other': {'value': 0}}\n"
     )
     found = importlib.util.spec_from_file_location("written_claim", path)
     assert found is not None
@@ -100,27 +101,21 @@ def module(tmp_path: Path) -> Iterator[ModuleType]:
     del sys.modules["written_claim"]
 
 
-def test_the_code_is_what_a_computation_uses_and_nothing_else(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: dict[str, str] = {}
-    code._collect("written_claim", found)
-    used = {"losses.classification.focal", "metrics.smooth_ece", "_objective", "_registry"}
-    assert {"written_claim", *(f"lossary.{name}" for name in used)} <= set(found)
-    assert not [name for name in found if "squentropy" in name or name.startswith(("lossary.catalogue", "lossary.claims"))]
-    before = code.code_of(module.f)
-    monkeypatch.setattr(code, "_read", _edited("lossary.losses.classification.squentropy"))
-    assert code.code_of(module.f) == before
-    monkeypatch.setattr(code, "_read", _edited("lossary.losses.classification.focal"))
-    assert code.code_of(module.f) != before
+def test_the_code_is_what_a_computation_uses_and_nothing_else(module: ModuleType) -> None:
+    reached = modules_of("lossary.claims._computation", module.f)
+    used = {"losses.classification.focal", "metrics.smooth_ece", "_objective", "_registry", "claims._computation"}
+    assert {"written_claim", *(f"lossary.{name}" for name in used)} <= reached
+    unused = [name for name in reached if "squentropy" in name or name.startswith(("lossary.catalogue", "lossary.arena.run"))]
+    assert not [*unused, *reached & {"lossary.claims._rules", "lossary.claims._claim"}]
 
 
-def _edited(which: str) -> object:
-    original = code._read
-
-    def read(name: str) -> tuple[str, tuple[str, ...]]:
-        text, used = original(name)
-        return text + "# another line" * (name == which), used
-
-    return read
+def test_edited_code_is_run_again(module: ModuleType, tmp_path: Path) -> None:
+    one = computation(module.f)
+    assert not run(claim(one), store=tmp_path / "s").reused
+    assert run(claim(one), store=tmp_path / "s").reused
+    file = Path(str(module.__file__))
+    file.write_text(f"{file.read_text()}# another line\n")
+    assert not run(claim(one), store=tmp_path / "s").reused
 
 
 def test_the_loop_learns_and_is_paired() -> None:

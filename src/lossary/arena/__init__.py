@@ -8,8 +8,8 @@
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,13 +181,10 @@ def compare(
         model=model,
         hidden=hidden,
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = Store(Path(scratch) / "arena.sqlite" if store is None else Path(store))
-        _write_plan(kept.path.parent, protocol, found.source)
-        try:
-            units = run_protocol(found, protocol, kept, tell, engine=engine, workers=workers)
-        finally:
-            kept.close()
+    with nullcontext() if store is None else closing(Store(Path(store))) as kept:
+        if kept is not None:
+            _write_plan(kept.path.parent, protocol, found.source)
+        units = run_protocol(found, protocol, kept, tell, engine=engine, workers=workers)
     return Comparison(found, protocol, tuple(units), analyse(protocol, units))
 
 

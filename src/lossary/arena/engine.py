@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit, pack, run_unit, unpack
-from lossary.arena.splits import Split, make_splits
+from lossary.arena.run import Unit, pack, run_unit, splits_of, unpack
 from lossary.arena.store import Store
 from lossary.arena.tasks import Candidate
 from lossary.errors import InvalidValueError, LossaryError
@@ -47,13 +46,13 @@ class Event:
 def run_protocol(
     data: Data,
     protocol: Protocol,
-    store: Store,
+    store: Store | None,
     tell: Callable[[Event], None] | None = None,
     *,
     engine: str = "local",
     workers: int = 1,
 ) -> list[Unit]:
-    """All units of a protocol, each taken from the store if it is there and put there as soon as it is finished."""
+    """All units of a protocol, each from the store where it was kept there, and kept as soon as it is finished."""
     if engine not in ENGINES:
         raise InvalidValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if workers < 1:
@@ -67,7 +66,7 @@ def run_protocol(
     units: dict[str, Unit] = {}
     missing = []
     for candidate in protocol.candidates:
-        kept = store.get(protocol.unit_key(candidate))
+        kept = store.get(protocol.unit_key(candidate)) if store is not None else None
         if kept is None:
             missing.append(candidate)
             continue
@@ -75,7 +74,8 @@ def run_protocol(
         say("reused", candidate, protocol.recipe.epochs)
     if missing:
         for candidate, unit in _finished(data, protocol, missing, say, engine, min(workers, len(missing))):
-            store.put(protocol.unit_key(candidate), *pack(unit))
+            if store is not None:
+                store.put(protocol.unit_key(candidate), *pack(unit))
             units[candidate.label] = unit
             say("done", candidate, protocol.recipe.epochs)
     return [units[candidate.label] for candidate in protocol.candidates]
@@ -88,22 +88,13 @@ def _finished(data: Data, protocol: Protocol, missing: Sequence[Candidate], say:
 
 
 def _here(data: Data, protocol: Protocol, missing: Sequence[Candidate], say: Say) -> Finished:
-    splits = _splits(data, protocol)
+    splits = splits_of(data, protocol)
     for candidate in missing:
 
         def progress(epoch: int, candidate: Candidate = candidate) -> None:
             say("epoch", candidate, epoch)
 
         yield candidate, run_unit(protocol, candidate, splits, progress)
-
-
-def _splits(data: Data, protocol: Protocol) -> list[Split]:
-    splits = make_splits(data, protocol.seeds, protocol.validation_share, protocol.test_share)
-    rows, batch = len(splits[0].train.target), protocol.recipe.batch_size
-    if rows < batch:  # the protocol cannot know what whole groups and classes leave for training
-        left = "disjoint classes leave" if data.task.kind == "retrieval" else "whole groups leave"
-        raise InvalidValueError(f"batch_size must be at most the {rows} training rows that {left}, got {batch}")
-    return splits
 
 
 # What a worker process was given when it started, and what it made of it.
@@ -115,7 +106,7 @@ def _start_worker(data: Data, protocol: Protocol, messages: Any) -> None:
     parent = multiprocessing.process.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker.update(protocol=protocol, messages=messages, splits=_splits(data, protocol))
+    _worker.update(protocol=protocol, messages=messages, splits=splits_of(data, protocol))
 
 
 def _end_with(parent: Any) -> None:
@@ -176,4 +167,4 @@ def _on_ray(data: Data, protocol: Protocol, missing: Sequence[Candidate]) -> Fin
 
 def _ray_unit(shared: tuple[Data, Protocol], place: int) -> Unit:
     data, protocol = shared
-    return run_unit(protocol, protocol.candidates[place], _splits(data, protocol))
+    return run_unit(protocol, protocol.candidates[place], splits_of(data, protocol))

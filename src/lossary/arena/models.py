@@ -1,7 +1,6 @@
 """The models that a comparison trains, and how a model and an objective become one thing to train."""
 
 import importlib
-import inspect
 import math
 import sys
 from abc import ABC, abstractmethod
@@ -71,14 +70,6 @@ def load_factory(name: str) -> Factory:
         raise InvalidTypeError(f"the model {name!r} must be a function of (shape, outputs), got {type(factory).__name__}")
     found: Factory = factory
     return found
-
-
-def model_code(name: str) -> str:
-    """The source that a model of one's own comes from, so that a change of it is a change of the protocol."""
-    if ":" not in name:
-        return ""
-    module = inspect.getmodule(load_factory(name))
-    return inspect.getsource(module) if module is not None else ""
 
 
 def make_model(name: str, shape: Shape, outputs: int, hidden: int) -> nn.Module:

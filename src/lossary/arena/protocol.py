@@ -1,27 +1,26 @@
 """What a comparison will do, written down before it does it, and the key under which each unit of its work is kept."""
 
-import functools
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from lossary._registry import spec, specs
+from lossary.arena._code import code_of
 from lossary.arena._division import shares_of_classes
 from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at
 from lossary.arena.data import Data
-from lossary.arena.models import check_model, model_code
+from lossary.arena.models import check_model, load_factory
 from lossary.arena.tasks import Candidate, Task, check_candidate
 from lossary.arena.train import Recipe
 from lossary.arena.tuning import LEARNING_RATES, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
-FORMAT = 4  # raise when a stored unit would mean something else
+FORMAT = 5  # raise when a stored unit would mean something else
+UNIT_OF_WORK = ("lossary.arena.run", "lossary.arena.splits")  # the modules that do what a protocol says
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 MOST_ALIKE = 4  # rows of each class in a batch of a retrieval, where there are classes enough to fill it
 
@@ -103,10 +102,9 @@ class Protocol:
             "objective": candidate.objective,
             "parameters": _plain(candidate.parameters),
             "trials": self.trials(candidate),
-            "code": _code(candidate),
-            "model_code": model_code(self.model),
+            "code": _code(candidate, self.model),
         }
-        return _digest({"format": FORMAT, "torch": torch.__version__, **shared, **own})
+        return _digest({"format": FORMAT, **shared, **own})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in the words of the report."""
@@ -141,22 +139,11 @@ def _digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@functools.cache
-def _arena_code() -> str:
-    sources = [
-        path.read_bytes()
-        for path in sorted(Path(__file__).parent.glob("*.py"))
-        if path.stem in ("splits", "_division", "_columns", "_lists", "_record", "models", "tasks", "train", "run")
-    ]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
-
-
-def _code(candidate: Candidate) -> str:
-    """Changes when the objective's own file, what it shares with others, or the way of training changes."""
-    import lossary._objective as shared
-
-    own = inspect.getsource(inspect.getmodule(candidate.spec.cls) or candidate.spec.cls)
-    return hashlib.sha256((own + inspect.getsource(shared) + _arena_code()).encode()).hexdigest()
+def _code(candidate: Candidate, model: str) -> str:
+    """Everything that trains and measures one objective: its own code, that of a model of the user, and the arena's."""
+    named = [value for value in candidate.parameters.values() if isinstance(value, str) and value in specs()]
+    own = [load_factory(model), model.partition(":")[0]] if ":" in model else []
+    return code_of(*UNIT_OF_WORK, candidate.spec.cls, candidate.spec.function, *(spec(name).cls for name in named), *own)
 
 
 def make_protocol(

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from torch import Tensor
 
 from lossary._objective import Objective
 from lossary.arena._memory import PeakMemory
+from lossary.arena.data import Data
 from lossary.arena.models import Trainee, make_trainee
-from lossary.arena.protocol import Protocol
-from lossary.arena.splits import Split
+from lossary.arena.splits import Split, make_splits
 from lossary.arena.tasks import Candidate, Metric, Task, build, outputs
 from lossary.arena.train import Predict, Recipe, Run, Trained, train
+from lossary.errors import InvalidValueError
+
+if TYPE_CHECKING:  # what a protocol says counts by its values, so that its code is none that a unit of work depends on
+    from lossary.arena.protocol import Protocol
 
 Array = NDArray[Any]
 
@@ -57,8 +61,18 @@ def as_scores(predictions: Tensor, task: Task, family: str, split: Split) -> Arr
     return np.stack([1 - values, values], axis=1) if task.kind == "binary" and family == "multilabel" else values
 
 
+def splits_of(data: Data, protocol: "Protocol") -> list[Split]:
+    """One split of the data for each seed."""
+    splits = make_splits(data, protocol.seeds, protocol.validation_share, protocol.test_share)
+    rows, batch = len(splits[0].train.target), protocol.recipe.batch_size
+    if rows < batch:  # the protocol cannot know what whole groups and classes leave for training
+        left = "disjoint classes leave" if data.task.kind == "retrieval" else "whole groups leave"
+        raise InvalidValueError(f"batch_size must be at most the {rows} training rows that {left}, got {batch}")
+    return splits
+
+
 def run_unit(
-    protocol: Protocol, candidate: Candidate, splits: Sequence[Split], progress: Callable[[int], None] | None = None
+    protocol: "Protocol", candidate: Candidate, splits: Sequence[Split], progress: Callable[[int], None] | None = None
 ) -> Unit:
     """Train every run of one objective, choose by validation, read the test part once."""
     threads = torch.get_num_threads()
@@ -71,7 +85,7 @@ def run_unit(
         torch.set_num_threads(threads)
 
 
-def _run_unit(protocol: Protocol, candidate: Candidate, splits: Sequence[Split], progress: Callable[[int], None] | None) -> Unit:
+def _run_unit(protocol: "Protocol", candidate: Candidate, splits: Sequence[Split], progress: Callable[[int], None] | None) -> Unit:
     started = time.perf_counter()
     spec, task = candidate.spec, protocol.task
     metric = task.metric(protocol.metric)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lossary.arena._code import code_of
 from lossary.arena.store import Store
 from lossary.claims._claim import Measured, Tell
-from lossary.claims._code import code_of
 from lossary.claims._rules import Rule, Values
 from lossary.errors import InvalidValueError
 
@@ -67,7 +67,7 @@ class Computation:
         }
 
     def measure(self, store: Store, tell: Tell) -> Measured:
-        code = code_of(self.function)
+        code = code_of(__name__, self.function)
         rows: list[dict[str, dict[str, float]]] = []
         seconds, reused = 0.0, True
         for seed in range(self.seeds):

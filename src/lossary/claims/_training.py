@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary.arena._code import code_of
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit, pack, run_unit, unpack
 from lossary.arena.splits import Split
@@ -156,11 +157,12 @@ class Training:
 
     def measure(self, store: Store, tell: Tell) -> Measured:
         plan = self._plan
+        code = code_of(__name__, *(type(step) if is_dataclass(step) else step for step in (*self.train, *self.test)))
         splits: list[Split] = []
         units: dict[str, Unit] = {}
         seconds, whole = 0.0, len(plan.candidates) * self.epochs
         for number, candidate in enumerate(plan.candidates):
-            key = f"training {plan.unit_key(candidate)}"
+            key = f"training {plan.unit_key(candidate)} {code}"
             kept = store.get(key)
             if kept is None:
                 splits = splits or self.splits()
