@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
+.PHONY: demo test test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -16,6 +16,13 @@ demo: .venv/installed
 test: install
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not timing"
 	$(BIN)/python -m pytest -m timing tests
+
+# The wheel, installed into empty environments and used.
+test-wheel: install
+	$(BIN)/python tools/wheel.py
+
+release: install
+	$(BIN)/python tools/release.py $(VERSION)
 
 install: .venv/installed-dev
 
@@ -26,7 +33,7 @@ install: .venv/installed-dev
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Lossary needs Python's venv module, and '$(PYTHON)' lacks it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[compare]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed

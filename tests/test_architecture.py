@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
 CORE = {
-    "errors", "_domains", "_checks", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels", "_pairs",
+    "errors", "_domains", "_checks", "_extras", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels", "_pairs",
     "_pairs_once", "_neighbours", "distributed",
 }  # fmt: skip
 # What `import lossary` offers by name.
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_domains": {"errors"},
     "_checks": {"errors"},
+    "_extras": {"errors"},
     "_objective": {"_checks", "_domains"},
     "_blocks": set(),
     "_kernels": set(),
@@ -58,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "arena": {*CORE, "_blocks", "losses", "metrics", "catalogue"},
     "claims": CORE | MODULES - {"testing"},
     "cli": {*CORE, "arena", "catalogue", "claims", "testing"},
-    "__main__": {"cli"},
+    "__main__": {"_extras", "cli", "errors"},
     "__init__": {*CORE, *MODULES},
 }
 

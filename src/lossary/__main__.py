@@ -1,5 +1,22 @@
-"""``python -m lossary`` is the command ``lossary``."""
+"""The command ``lossary``, also as ``python -m lossary``."""
 
-from lossary.cli import main
+import sys
 
-main()
+from lossary._extras import require
+from lossary.errors import MissingPackageError
+
+
+def main() -> None:
+    """Run the command line, or say what is missing for it."""
+    try:
+        require("the command line", "typer", "rich")
+    except MissingPackageError as error:
+        sys.stderr.write(f"lossary: {error}\n")
+        sys.exit(2)
+    from lossary import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

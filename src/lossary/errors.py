@@ -21,5 +21,9 @@ class DataError(LossaryError, ValueError):
     """A data set that cannot be compared on as it is."""
 
 
+class MissingPackageError(LossaryError, ImportError):
+    """A package that an optional part needs is not installed."""
+
+
 class StoreError(LossaryError, OSError):
     """The file that keeps finished work cannot be used."""

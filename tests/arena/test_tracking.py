@@ -52,7 +52,5 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidValueError, match="track must be one of mlflow, tensorboard, got 'wandb'"):
         check_tracker("wandb")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(
-        LossaryError, match=r"--track mlflow needs it to be there; install it with: pip install 'lossary\[mlflow\]'"
-    ):
+    with pytest.raises(LossaryError, match=r"track='mlflow' needs MLflow; install it with: pip install 'lossary\[mlflow\]'"):
         check_tracker("mlflow")

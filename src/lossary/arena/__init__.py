@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossary._extras import require
+
+require("a comparison", "scipy", "sklearn", "pyarrow", "jinja2", "plotly")  # before a traceback says the same worse
+
 from torch.utils.data import Dataset
 
 from lossary.arena.across import Across, rank_across

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossary._extras import require
 from lossary.arena._sample import choose_rows, picture_bytes
 from lossary.errors import DataError, InvalidValueError
 
@@ -29,7 +30,7 @@ def read_folder(folder: Path, image_size: int, max_rows: int, max_bytes: int) ->
     ]
     if not every:
         raise DataError(f"{folder} holds no images; a folder of images has one sub-folder for each class, with images in it")
-    _import_pil(str(folder))
+    require(f"reading the images of {folder}", "PIL")
     colours = picture_bytes((3, image_size, image_size))  # which images are grey is known only when they are open
     sample = choose_rows(len(every), max_rows, colours, max_bytes)
     kept = [every[i] for i in sample.rows]
@@ -39,13 +40,6 @@ def read_folder(folder: Path, image_size: int, max_rows: int, max_bytes: int) ->
 def check_size(image_size: int) -> None:
     if image_size < 1:
         raise InvalidValueError(f"image_size must be at least 1, got {image_size}")
-
-
-def _import_pil(what: str) -> None:
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
-        raise DataError(f"{what}: reading images needs Pillow: pip install lossary[images]") from None
 
 
 def _open(path: Path, size: int) -> Array:

@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lossary._extras import require
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit, pack, run_unit, splits_of, unpack
@@ -149,10 +150,9 @@ def _in_processes(data: Data, protocol: Protocol, missing: Sequence[Candidate], 
 
 
 def _on_ray(data: Data, protocol: Protocol, missing: Sequence[Candidate]) -> Finished:
-    try:
-        import ray
-    except ImportError:
-        raise LossaryError("the engine ray needs Ray; install it with: pip install 'lossary[ray]'") from None
+    require("the engine ray", "ray")
+    import ray
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)  # or the cluster that RAY_ADDRESS names
     shared = ray.put((data, protocol))

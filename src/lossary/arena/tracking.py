@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from lossary._extras import require
 from lossary.arena.analysis import Answer
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit
-from lossary.errors import InvalidValueError, LossaryError
+from lossary.errors import InvalidValueError
 
 TrackerName = Literal["mlflow", "tensorboard"]
 TRACKERS: tuple[TrackerName, ...] = ("mlflow", "tensorboard")
@@ -19,13 +20,7 @@ def check_tracker(name: str) -> None:
     """Refuse, before any training, what cannot be written to afterwards."""
     if name not in TRACKERS:
         raise InvalidValueError(f"track must be one of {', '.join(TRACKERS)}, got {name!r}")
-    try:
-        if name == "mlflow":
-            import mlflow  # noqa: F401
-        else:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: F401
-    except ImportError:
-        raise LossaryError(f"--track {name} needs it to be there; install it with: pip install 'lossary[{name}]'") from None
+    require(f"track={name!r}", name)
 
 
 def track(name: str, protocol: Protocol, units: tuple[Unit, ...], answer: Answer, folder: Path) -> None:

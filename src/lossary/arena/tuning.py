@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from lossary.errors import InvalidValueError, LossaryError
+from lossary._extras import require
+from lossary.errors import InvalidValueError
 
 SamplerName = Literal["qmc", "random"]
 SAMPLERS: tuple[SamplerName, ...] = ("qmc", "random")
@@ -23,12 +24,9 @@ def draw(trials: int, dimensions: int, sampler: str) -> Points:
     """Points of the unit cube from an Optuna sampler, ordered by the first coordinate."""
     if sampler not in SAMPLERS:
         raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    try:
-        import optuna
-    except ImportError:
-        raise LossaryError(
-            "more than a grid of learning rates needs Optuna; install it with: pip install 'lossary[tuning]'"
-        ) from None
+    require("a comparison that tunes more than a grid of learning rates", "optuna")
+    import optuna
+
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossary._extras import require
 from lossary.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def published() -> dict[str, dict[str, Any]]:
 
 def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
+        require("a claim", "scipy", "sklearn", "pyarrow", "jinja2", "plotly")
         return getattr(importlib.import_module(f"lossary.claims.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'lossary.claims' has no attribute {name!r}")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossary._checks import check_class_inputs
 from lossary._domains import Interval, NonNegative, OneOrMore, Positive, PositiveCount, checked
+from lossary._extras import require
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
 from lossary.losses.classification.naive_bayes import NaiveBayesLoss
@@ -105,6 +106,7 @@ def _naive_bayes(x: Tensor, y: Tensor, classes: Tensor, test: Tensor, smoothing:
 
 
 def _logistic_error(x: Tensor, y: Tensor, test: Tensor, test_target: Tensor, inverse_regularization: float) -> float:
+    require("linear_evaluation", "sklearn")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Fraction, Interval, Positive, checked
+from lossary._extras import require
 from lossary._objective import is_ignored
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
@@ -47,6 +48,7 @@ class ReliabilityCurve(NamedTuple):
 
     def plot(self) -> "plotly.graph_objects.Figure":
         """The reliability diagram: the curve with its band against the diagonal, and below it where the confidences are."""
+        require("the reliability diagram of smooth_ece", "plotly")
         import plotly.graph_objects as go
 
         at = self.confidence.tolist()

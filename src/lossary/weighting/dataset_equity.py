@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import NonNegative, Positive, PositiveCount, checked
+from lossary._extras import require
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -82,6 +83,7 @@ def cluster_likelihood(
 
 
 def _clusters(features: Tensor, radius: float | None, min_samples: int) -> Tensor:
+    require("cluster_likelihood", "sklearn")
     import numpy as np
     from sklearn.cluster import DBSCAN
     from sklearn.neighbors import NearestNeighbors

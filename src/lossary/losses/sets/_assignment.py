@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossary._extras import require
+
 FEW = 128  # assignments, up to which all are tried: that takes tensor operations alone
 
 
@@ -28,6 +30,7 @@ def _best_of_all(cost: Tensor) -> Tensor:
 
 @torch.library.custom_op("lossary::assign", mutates_args=())
 def _solve(cost: Tensor, real: Tensor) -> Tensor:
+    require("an exact assignment of more than a few members", "scipy")
     from scipy.optimize import linear_sum_assignment
 
     found = torch.zeros(cost.shape[:2], dtype=torch.long)
