@@ -12,27 +12,32 @@ from torch import Tensor
 
 from lossary._blocks import SMALL
 
-Compute = Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]
+Compute = Callable[..., tuple[Tensor | None, ...]]
 
 
 class _OnePass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, compute: Compute, plain: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, compute: Compute, plain: Callable[..., Tensor], z: Tensor, *rest: Tensor | None) -> Any:
         # one without a gradient is another loop to compile, which only large batches are worth
-        value, ctx.gradient = compute(z, ctx.needs_input_grad[0] or z.numel() <= SMALL)
+        value, ctx.gradient, *more = compute(ctx.needs_input_grad[2] or z.numel() <= SMALL, z, *rest)
         ctx.compute, ctx.plain = compute, plain
-        ctx.save_for_backward(z)
-        return value
+        ctx.save_for_backward(z, *rest)
+        if not more:
+            return value
+        ctx.mark_non_differentiable(*more)
+        return value, *more
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
-            pulled: Tensor = torch.func.vjp(ctx.plain, *ctx.saved_tensors)[1](upstream)[0]
-            return pulled, None, None
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        nothing = (None,) * (len(ctx.needs_input_grad) - 3)
         gradient, ctx.gradient = ctx.gradient, None  # it goes to whoever asks first, who may write into it
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
+            z, *rest = ctx.saved_tensors
+            pulled: Tensor = torch.func.vjp(lambda z: ctx.plain(z, *rest), z)[1](upstream)[0]
+            return None, None, pulled, *nothing
         if gradient is None:
-            gradient = ctx.compute(*ctx.saved_tensors, True)[1]
-        return _times(gradient, upstream), None, None
+            gradient = ctx.compute(True, *ctx.saved_tensors)[1]
+        return None, None, _times(gradient, upstream), *nothing
 
 
 def _times(gradient: Tensor, upstream: Tensor) -> Tensor:
@@ -43,15 +48,20 @@ def _times(gradient: Tensor, upstream: Tensor) -> Tensor:
     return gradient.mul_(upstream.reshape(*upstream.shape, *[1] * (gradient.ndim - upstream.ndim)))
 
 
-def in_one_pass(z: Tensor, compute: Compute, plain: Callable[[Tensor], Tensor]) -> Tensor:
-    """``compute(z, wanted)[0]``: a number, or numbers of each row of z (N, *).
+def in_one_pass(compute: Compute, plain: Callable[..., Tensor], z: Tensor, *rest: Tensor | None) -> Any:
+    """``compute(wanted, z, *rest)[0]``: a number, or numbers of each row of z (N, *), with a gradient to z alone.
+
+    The functions hold no tensors themselves: what backward needs is saved by autograd, which frees it afterwards and notices
+    what is changed in place.
 
     Args:
-        compute: gives these and, if wanted, the gradient of their sum, of the shape of z.
-        plain: the same numbers in PyTorch's operations, for second derivatives.
+        compute: returns these numbers and, if wanted, the gradient of their sum, of the shape of z (else None). Tensors that
+            follow have no gradient, and are returned after the numbers.
+        plain: ``plain(z, *rest)`` returns the same numbers in PyTorch's operations, for second derivatives.
+        z: (N, *) what the gradient is for.
+        rest: tensors that both functions need as well.
     """
-    found: Tensor = _apply(z, compute, plain)
-    return found
+    return _apply(compute, plain, z, *rest)
 
 
 # What the class's own apply comes down to if nobody maps or transforms, which is known here; it takes three microseconds to see it.

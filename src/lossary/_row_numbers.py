@@ -75,7 +75,7 @@ def without(z: Tensor, left_out: Tensor | None) -> Tensor:
     their gradient. The others differ from each other, as a formula may divide by their deviation."""
     if left_out is None:
         return z
-    harmless = torch.linspace(-1.0, 1.0, z.shape[1], dtype=z.dtype, device=z.device).view(-1, 1)
+    harmless = torch.ones_like(z).cumsum(1) * (2.0 / z.shape[1]) - 1.0  # made from z, as a DTensor meets no other tensors
     return torch.where(left_out.unsqueeze(1), harmless, z)
 
 
@@ -182,7 +182,7 @@ def _with_margin(log_p: Tensor, margin: float) -> Tensor:
 def _next_lower(z: Tensor, log_p: Tensor) -> Tensor:
     """For each class, the largest log-probability strictly below its own, or -inf."""
     ascending, order = z.sort(1)
-    place = torch.arange(z.shape[1], device=z.device).view(-1, 1).expand_as(order)
+    place = torch.ones_like(order).cumsum(1) - 1  # made from the order, as a DTensor meets no other tensors
     below_is_less = ascending > ascending.roll(1, 1)  # false at place 0, whose neighbour is the largest
     lower_place = torch.where(below_is_less, place - 1, -1).cummax(1).values  # classes that tie share their neighbour
     lower = log_p.gather(1, order.gather(1, lower_place.clamp_min(0)))

@@ -181,9 +181,8 @@ def _in_one_pass(
     loop = _formulas.ask(_loop_of, z.numel(), formula, total, needs.names, needs.of_logits, needs.margin != 0, hard, plain_masses)
     if loop is None:
         return None
-    weights = None if weight is None else weight.contiguous().numpy()
-    classes_of, probabilities = (None, at.numpy()) if soft else (at.numpy(), None)
-    kept: float = rows if soft else loop.counted(classes_of, classes, ignore_index, weights)
+    weight = None if weight is None else weight.contiguous()
+    kept: float = rows if soft else loop.counted(at.numpy(), classes, ignore_index, None if weight is None else weight.numpy())
     if kept != kept:  # NaN: a class that does not exist
         return None
     scale = 1.0 / kept if reduction == "mean" and kept else 1.0
@@ -197,14 +196,15 @@ def _in_one_pass(
         ignore_index,
     )
 
-    def compute(z: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    def compute(wanted: bool, z: Tensor, at: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
         value, gradient = np.empty(rows, np.float32), torch.empty_like(z) if wanted else None
-        given = z.detach().numpy(), classes_of, probabilities, weights
+        classes_of, probabilities = (None, at.numpy()) if soft else (at.numpy(), None)
+        given = z.detach().numpy(), classes_of, probabilities, None if weight is None else weight.numpy()
         taken = value, None if gradient is None else gradient.numpy()
         total = loop.over_rows(loop.run, given, numbers, taken, "lower_log_p" in needs.names and not hard)
         return torch.from_numpy(value if reduction == "none" else np.array(total * scale, np.float32)), gradient
 
-    def plain(z: Tensor) -> Tensor:
+    def plain(z: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:
         ignored = None if soft else is_ignored(at, ignore_index)
         index = at if ignored is None else at.masked_fill(ignored, 0)
         column = without(z.unsqueeze(2), None if ignored is None else ignored.unsqueeze(1))
@@ -212,5 +212,5 @@ def _in_one_pass(
         per_sample = per_sample if ignored is None else per_sample.masked_fill(ignored, 0.0)
         return per_sample if reduction == "none" else per_sample.sum() * scale
 
-    found = in_one_pass(z, compute, plain)
+    found: Tensor = in_one_pass(compute, plain, z, at, weight)
     return found if reduction != "none" or logits.ndim == 2 else found.view(logits.shape[0], *logits.shape[2:])
