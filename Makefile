@@ -7,14 +7,21 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
+.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
 
-# Tests that measure time have the machine to themselves, after all others.
+# What a change has to pass.
 test: install
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+# What a release has to pass: each unit by itself where `make test` takes one of each mechanism.
+test-all: install
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not timing"
+
+# Tests that measure time want the machine to themselves.
+test-timing: install
 	$(BIN)/python -m pytest -m timing tests
 
 # The wheel, installed into empty environments and used.

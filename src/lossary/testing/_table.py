@@ -71,7 +71,7 @@ def _outcome(check: Callable[[S], str], subject: S) -> tuple[Status, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor|functorch)")
+            warnings.filterwarnings("ignore", module=r"torch\.(_dynamo|_inductor|_functorch|jit)")
             return "passed", check(subject)
     except NotApplicable as reason:
         return "not applicable", str(reason)
