@@ -70,7 +70,8 @@ Row = Callable[..., tuple[Tensor, ...]]
 class Kernel(NamedTuple):
     """A row function as a compiled loop over the anchors of a block.
 
-    The loop is called as ``loop(s, first, last, own, upstream, out, *constants)`` with arrays: the items of an anchor's label
+    The loop is called as ``loop(s, first, last, own, upstream, out, *constants)`` with arrays: s are products or squared distances
+    as for the row function; the items of an anchor's label
     are those from ``first`` to before ``last``, its own item among them is ``own`` (-1 if it has none). It writes the numbers
     into ``out`` (B, numbers), and where ``upstream`` has rows, ``(B, numbers)``, it overwrites ``s`` by the derivative of their
     product.

@@ -22,6 +22,9 @@ gradient are those of the whole matrix. Small batches, ``torch.compile`` and sec
 
 Paired losses give ``items`` (M, D) beside the anchors (N, D). What belongs to anchor i is item ``own[i]``: itself where a batch is
 compared with itself, its partner in a paired loss; by default ``own[i] = i``. ``pairs.at_own(s)`` are the similarities with it.
+A loss of distances says ``squares=True``: s are then squared Euclidean distances, which for close pairs come from differences,
+and :func:`distances` takes their roots.
+
 Numbers that each anchor or item has beside its embedding and label (weights, temperatures, indices) go in as ``anchor_sides``
 and ``item_sides``, and come back as ``pairs.anchor_sides`` (B,) and ``pairs.item_sides`` (M,); they have no gradient. Learned
 scalars go in as ``parameters``, follow the pairs in the call of the row function, and have one: ``row(s, pairs, scale, bias)``.
@@ -42,10 +45,23 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
+from lossary._pair_distances import blocks_of_squares, distances, squared_distances
 from lossary._pair_rows import Kernel, Pairs, Row, log_sum_exp
 from lossary.distributed import Group, all_items, process_group
 
-__all__ = ["Kernel", "Pairs", "Row", "against_all", "log_sum_exp", "over_rows", "similarities", "sum_over_rows", "unit"]
+__all__ = [
+    "Kernel",
+    "Pairs",
+    "Row",
+    "against_all",
+    "distances",
+    "log_sum_exp",
+    "over_rows",
+    "similarities",
+    "squares_in_blocks",
+    "sum_over_rows",
+    "unit",
+]
 
 SMALL = 1 << 16  # pairs up to which the whole matrix takes less time than a compiled loop; without one, eight times as many
 BLOCK = 1 << 19  # pairs of a block: 2 MiB, so that what is done to them finds them in a cache
@@ -109,6 +125,7 @@ class _Plan:
     together: bool  # whether the items are the anchors
     parameters: int
     anchor_sides: int
+    squares: bool
     kernel: Kernel | None = None
 
     @property
@@ -146,6 +163,7 @@ def over_rows(
     anchor_sides: Sequence[Tensor] = (),
     item_sides: Sequence[Tensor] = (),
     parameters: Sequence[Tensor] = (),
+    squares: bool = False,
     kernel: Kernel | None = None,
 ) -> tuple[Tensor, ...]:
     """The numbers (N,) that the row function makes of each anchor's similarities.
@@ -158,9 +176,10 @@ def over_rows(
         own: (N,) the item that belongs to each anchor; the one at its own place if left out and there are as many.
         anchor_sides, item_sides: tensors (N, ...) and (M, ...) that the row function finds in the pairs.
         parameters: tensors with a gradient, which the row function takes after the pairs.
+        squares: whether the row function takes squared distances, in the place of products.
         kernel: the same numbers from labels alone, as a compiled loop.
     """
-    return _apply(False, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, kernel)
+    return _apply(False, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, squares, kernel)
 
 
 def sum_over_rows(
@@ -174,10 +193,11 @@ def sum_over_rows(
     anchor_sides: Sequence[Tensor] = (),
     item_sides: Sequence[Tensor] = (),
     parameters: Sequence[Tensor] = (),
+    squares: bool = False,
     kernel: Kernel | None = None,
 ) -> tuple[Tensor, ...]:
     """The sums over the anchors of the numbers that :func:`over_rows` gives; the first has a gradient, the others have none."""
-    return _apply(True, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, kernel)
+    return _apply(True, row, anchors, items, labels, item_labels, own, anchor_sides, item_sides, parameters, squares, kernel)
 
 
 def _apply(
@@ -191,6 +211,7 @@ def _apply(
     anchor_sides: Sequence[Tensor],
     item_sides: Sequence[Tensor],
     parameters: Sequence[Tensor],
+    squares: bool,
     kernel: Kernel | None,
 ) -> tuple[Tensor, ...]:
     together, others = items is None, anchors if items is None else items
@@ -199,7 +220,7 @@ def _apply(
         own = torch.arange(anchors.shape[0], device=anchors.device) if own is None else own
     differentiable = (anchors, *parameters) if items is None else (anchors, items, *parameters)
     wanted = tuple(torch.is_grad_enabled() and _blocks.has_gradient(x) for x in differentiable)
-    plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), kernel)
+    plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), squares, kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
     with torch.autocast(anchors.device.type, enabled=False):
         few = SMALL if kernel is not None else 8 * SMALL
@@ -218,7 +239,8 @@ def _whole(plan: _Plan, anchors: Tensor, items: Tensor | None, *tensors: Tensor 
         items = torch.cat([items, items.new_zeros(1, items.shape[1])])  # still a function of the items, who get their gradient
         fixed = [x if x is None or n in of_anchors else x.new_zeros(1, *x.shape[1:]) for n, x in enumerate(fixed)]
     pairs = plan.pairs(slice(None), anchors.shape[0], items.shape[0], fixed)
-    numbers = plan.row(anchors @ items.T, pairs, *parameters)
+    s = squared_distances(anchors, items) if plan.squares else anchors @ items.T
+    numbers = plan.row(s, pairs, *parameters)
     if not plan.summed:
         return tuple(numbers)
     return tuple(number.sum() if place == 0 else number.detach().sum() for place, number in enumerate(numbers))
@@ -230,13 +252,22 @@ def similarities(anchors: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor
     Nothing small is to be allocated and kept between two blocks: it would lie between their temporaries, and keep the system's
     allocator from joining them into the room for the next.
     """
-    size = BLOCK if anchors.device.type == "cpu" else _blocks.ACCELERATOR_BLOCK
-    step = min(anchors.shape[0], max(FEWEST_ANCHORS, size // items.shape[0]))
+    step = _anchors_of_block(anchors, items)
     transposed = items.detach().T.contiguous()  # which the product reads faster
     room = anchors.new_empty(step, items.shape[0])
     for start in range(0, anchors.shape[0], step):
         block = anchors.detach()[start : start + step]
         yield slice(start, start + step), torch.mm(block, transposed, out=room[: block.shape[0]])
+
+
+def squares_in_blocks(anchors: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """As :func:`similarities`, the squared distances."""
+    return blocks_of_squares(anchors, items, _anchors_of_block(anchors, items))
+
+
+def _anchors_of_block(anchors: Tensor, items: Tensor) -> int:
+    size = BLOCK if anchors.device.type == "cpu" else _blocks.ACCELERATOR_BLOCK
+    return min(anchors.shape[0], max(FEWEST_ANCHORS, size // items.shape[0]))
 
 
 class _Slopes:
@@ -251,12 +282,12 @@ class _Slopes:
         together, wanted = self.plan.together, self.plan.wanted
         if by_s is not None and together and wanted[0] and by_s.shape[0] == by_s.shape[1]:  # one block: one product for both sides
             both = by_s.T.clone(memory_format=torch.contiguous_format).add_(by_s)
-            self.found[0].addmm_(both, self.items)
+            add_pull(self.found[0], both, block, self.items, self.plan.squares)
         elif by_s is not None:
             if wanted[0]:
-                self.found[0][rows].addmm_(by_s, self.items)
+                add_pull(self.found[0][rows], by_s, block, self.items, self.plan.squares)
             if wanted[not together]:
-                self.found[not together].addmm_(by_s.T, block)
+                add_pull(self.found[not together], by_s.T, self.items, block, self.plan.squares)
         for place, part in enumerate(by_parameters, 1 if together else 2):
             if part is not None and wanted[place]:
                 self.found[place].add_(part)
@@ -266,6 +297,13 @@ class _Slopes:
         place = not self.plan.together
         if self.plan.wanted[place]:
             self.found[place] = torch.empty_like(self.found[place]).index_copy_(0, order, self.found[place])
+
+
+def add_pull(found: Tensor, by_s: Tensor, own: Tensor, others: Tensor, squares: bool) -> None:
+    """Adds to ``found`` (B, D) the gradient by its rows ``own`` (B, D), from that by their products or squared distances (B, M)."""
+    found.addmm_(by_s, others, alpha=-2 if squares else 1)
+    if squares:
+        found.addcmul_(own, by_s.sum(1, keepdim=True), value=2)
 
 
 class _InBlocks(torch.autograd.Function):
@@ -354,7 +392,7 @@ def _sweep(
     if plan.kernel is not None and anchors.is_cpu and anchors.dtype == items.dtype == torch.float32 and _blocks.loops_available():
         return _sweep_of_kernel(plan, plan.kernel, anchors, items, fixed, slopes, upstream)
     found: tuple[Tensor, ...] = ()
-    for rows, s in similarities(anchors, items):
+    for rows, s in (squares_in_blocks if plan.squares else similarities)(anchors, items):
         pairs = plan.pairs(rows, anchors.shape[0], items.shape[0], fixed)
         if slopes is None:
             numbers = plan.row(s, pairs, *parameters)
@@ -403,7 +441,7 @@ def _sweep_of_kernel(
         flowing = flowing[order] if plan.together else flowing.contiguous()
         slopes.items = ordered
     numbers = anchors.new_empty(n, kernel.numbers)
-    for rows, s in similarities(anchors, ordered):
+    for rows, s in (squares_in_blocks if plan.squares else similarities)(anchors, ordered):
         where = (x[rows].numpy() for x in (first, last, own, flowing, numbers))
         loop(s.numpy(), *where, *kernel.constants)
         if slopes is not None:

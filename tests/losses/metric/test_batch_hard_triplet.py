@@ -2,25 +2,27 @@
 
 import pytest
 import torch
-from tests.losses.metric.common import hold_against_loops, negatives, positives
+from tests.losses.metric.common import distances_of, hold_against_loops, negatives, positives
 from torch import Tensor
 
 from lossary.losses.metric.batch_hard_triplet import batch_hard_triplet
 
 
-def loop(s: list[list[Tensor]], labels: list[int]) -> Tensor:
+def loop(d: list[list[Tensor]], labels: list[int]) -> Tensor:
     found = []
     for i in range(len(labels)):
-        d = [(2 - 2 * each).clamp_min(2.3e-16).sqrt() for each in s[i]]
+        row = d[i]
         p, n = positives(labels, i), negatives(labels, i)
-        hardest = max(d[j] for j in p) - min(d[j] for j in n) + 0.3 if p and n else s[i][i] * 0
+        hardest = max(row[j] for j in p) - min(row[j] for j in n) + 0.3 if p and n else row[i] * 0
         found.append(hardest.relu())
     return torch.stack(found)
 
 
 def test_matches_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold_against_loops(monkeypatch, lambda x, y: batch_hard_triplet(x, y, margin=0.3, reduction="none"), loop)
-    hold_against_loops(monkeypatch, lambda x, y: batch_hard_triplet(x, y, margin=0.3), lambda s, y: loop(s, y).sum() / 23)
+    hold_against_loops(monkeypatch, lambda x, y: batch_hard_triplet(x, y, margin=0.3, reduction="none"), loop, of=distances_of)
+    hold_against_loops(
+        monkeypatch, lambda x, y: batch_hard_triplet(x, y, margin=0.3), lambda d, y: loop(d, y).sum() / 23, of=distances_of
+    )
 
 
 def test_one_label_alone_or_no_pair_at_all_costs_nothing() -> None:

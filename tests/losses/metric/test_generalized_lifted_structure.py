@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from tests.losses.metric.common import batch, hold_against_loops, negatives, positives
+from tests.losses.metric.common import batch, distances_of, hold_against_loops, negatives, positives
 from torch import Tensor
 
 from lossary.losses.metric.generalized_lifted_structure import generalized_lifted_structure
 
 
-def loop(s: list[list[Tensor]], labels: list[int]) -> Tensor:
+def loop(d: list[list[Tensor]], labels: list[int]) -> Tensor:
     found = []
     for i in range(len(labels)):
-        d = [(2 - 2 * each).clamp_min(2.3e-16).sqrt() for each in s[i]]
+        row = d[i]
         p, n = positives(labels, i), negatives(labels, i)
-        product = sum(d[j].exp() for j in p) * sum((0.2 - d[j]).exp() for j in n)
-        found.append(product.log().relu() if isinstance(product, Tensor) and p else s[i][i] * 0)
+        product = sum(row[j].exp() for j in p) * sum((0.2 - row[j]).exp() for j in n)
+        found.append(product.log().relu() if isinstance(product, Tensor) and p else row[i] * 0)
     return torch.stack(found)
 
 
@@ -22,8 +22,13 @@ def test_matches_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return generalized_lifted_structure(x, y, margin=0.2, reduction="none")
 
-    hold_against_loops(monkeypatch, loss, loop)
-    hold_against_loops(monkeypatch, lambda x, y: generalized_lifted_structure(x, y, margin=0.2), lambda s, y: loop(s, y).sum() / 23)
+    hold_against_loops(monkeypatch, loss, loop, of=distances_of)
+    hold_against_loops(
+        monkeypatch,
+        lambda x, y: generalized_lifted_structure(x, y, margin=0.2),
+        lambda d, y: loop(d, y).sum() / 23,
+        of=distances_of,
+    )
 
 
 def test_one_pair_of_each_kind_is_a_triplet() -> None:

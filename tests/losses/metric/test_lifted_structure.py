@@ -2,17 +2,16 @@
 
 import pytest
 import torch
-from tests.losses.metric.common import hold_against_loops, negatives, positives
+from tests.losses.metric.common import distances_of, hold_against_loops, negatives, positives
 from torch import Tensor
 
 from lossary.losses.metric.lifted_structure import lifted_structure
 
 
-def total(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    d = [[(2 - 2 * each).clamp_min(2.3e-16).sqrt() for each in row] for row in s]
+def total(d: list[list[Tensor]], labels: list[int]) -> Tensor:
     found = []
     for i in range(len(labels)):
-        cost = s[i][i] * 0
+        cost = d[i][i] * 0
         for p in positives(labels, i):
             pushed = [(0.2 - d[k][n]).exp() for k in (i, p) for n in negatives(labels, k)]
             cost = cost + (d[i][p] + torch.stack(pushed).sum().log()).relu() ** 2 / 2
@@ -20,14 +19,13 @@ def total(s: list[list[Tensor]], labels: list[int]) -> Tensor:
     return torch.stack(found)
 
 
-def mean(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    return total(s, labels).sum() / sum(len(positives(labels, i)) for i in range(len(labels)))
+def mean(d: list[list[Tensor]], labels: list[int]) -> Tensor:
+    return total(d, labels).sum() / sum(len(positives(labels, i)) for i in range(len(labels)))
 
 
 def test_matches_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    single = 1e-4  # as float32 takes the smallest distance for 3e-4
-    hold_against_loops(monkeypatch, lambda x, y: lifted_structure(x, y, margin=0.2, reduction="none"), total, single=single)
-    hold_against_loops(monkeypatch, lambda x, y: lifted_structure(x, y, margin=0.2), mean, single=single)
+    hold_against_loops(monkeypatch, lambda x, y: lifted_structure(x, y, margin=0.2, reduction="none"), total, of=distances_of)
+    hold_against_loops(monkeypatch, lambda x, y: lifted_structure(x, y, margin=0.2), mean, of=distances_of)
 
 
 def test_a_pair_is_held_against_the_negatives_of_both_samples() -> None:

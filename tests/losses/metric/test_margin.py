@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 import torch
-from tests.losses.metric.common import batch, hold_against_loops, negatives, positives
+from tests.losses.metric.common import batch, distances_of, hold_against_loops, negatives, positives
 from torch import Tensor
 
 from lossary import _pairs
@@ -13,31 +13,30 @@ from lossary.losses.metric.margin import MarginLoss, margin
 BETA = torch.tensor(1.1, dtype=torch.float64)
 
 
-def terms(s: list[list[Tensor]], labels: list[int], i: int) -> list[Tensor]:
+def terms(d: list[list[Tensor]], labels: list[int], i: int) -> list[Tensor]:
     """Of an anchor's triplets the terms that cost something."""
-
-    def d(j: int) -> Tensor:
-        return (2 - 2 * s[i][j]).clamp_min(2.3e-16).sqrt()
 
     found = []
     for p in positives(labels, i):
         for n in negatives(labels, i):
-            found += [d(p) - 1.1 + 0.3, 1.1 - d(n) + 0.3]
+            found += [d[i][p] - 1.1 + 0.3, 1.1 - d[i][n] + 0.3]
     return [each for each in found if each > 0]
 
 
-def total(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    found = [terms(s, labels, i) for i in range(len(labels))]
-    return torch.stack([torch.stack(each).sum() if each else s[i][i] * 0 for i, each in enumerate(found)])
+def total(d: list[list[Tensor]], labels: list[int]) -> Tensor:
+    found = [terms(d, labels, i) for i in range(len(labels))]
+    return torch.stack([torch.stack(each).sum() if each else d[i][i] * 0 for i, each in enumerate(found)])
 
 
-def mean(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    return total(s, labels).sum() / sum(len(terms(s, labels, i)) for i in range(len(labels)))
+def mean(d: list[list[Tensor]], labels: list[int]) -> Tensor:
+    return total(d, labels).sum() / sum(len(terms(d, labels, i)) for i in range(len(labels)))
 
 
 def test_matches_loops_over_triplets(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold_against_loops(monkeypatch, lambda x, y: margin(x, y, BETA.to(x.dtype), margin=0.3, reduction="none"), total)
-    hold_against_loops(monkeypatch, lambda x, y: margin(x, y, BETA.to(x.dtype), margin=0.3), mean)
+    hold_against_loops(
+        monkeypatch, lambda x, y: margin(x, y, BETA.to(x.dtype), margin=0.3, reduction="none"), total, of=distances_of
+    )
+    hold_against_loops(monkeypatch, lambda x, y: margin(x, y, BETA.to(x.dtype), margin=0.3), mean, of=distances_of)
 
 
 @pytest.mark.parametrize("small", [_pairs.SMALL, 0])

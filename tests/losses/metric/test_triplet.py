@@ -2,31 +2,28 @@
 
 import pytest
 import torch
-from tests.losses.metric.common import batch, hold_against_loops, hold_loop_against_double, negatives, positives
+from tests.losses.metric.common import batch, distances_of, hold_against_loops, hold_loop_against_double, negatives, positives
 from torch import Tensor
 
 from lossary.losses.metric.triplet import triplet
 
 
-def triplets(s: list[list[Tensor]], labels: list[int], i: int) -> list[Tensor]:
-    def d(j: int) -> Tensor:
-        return (2 - 2 * s[i][j]).clamp_min(2.3e-16).sqrt()
-
-    return [d(p) - d(n) + 0.3 for p in positives(labels, i) for n in negatives(labels, i) if d(p) - d(n) + 0.3 > 0]
+def triplets(d: list[list[Tensor]], labels: list[int], i: int) -> list[Tensor]:
+    return [d[i][p] - d[i][n] + 0.3 for p in positives(labels, i) for n in negatives(labels, i) if d[i][p] - d[i][n] + 0.3 > 0]
 
 
-def total(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    found = [triplets(s, labels, i) for i in range(len(labels))]
-    return torch.stack([torch.stack(each).sum() if each else s[i][i] * 0 for i, each in enumerate(found)])
+def total(d: list[list[Tensor]], labels: list[int]) -> Tensor:
+    found = [triplets(d, labels, i) for i in range(len(labels))]
+    return torch.stack([torch.stack(each).sum() if each else d[i][i] * 0 for i, each in enumerate(found)])
 
 
-def mean(s: list[list[Tensor]], labels: list[int]) -> Tensor:
-    return total(s, labels).sum() / sum(len(triplets(s, labels, i)) for i in range(len(labels)))
+def mean(d: list[list[Tensor]], labels: list[int]) -> Tensor:
+    return total(d, labels).sum() / sum(len(triplets(d, labels, i)) for i in range(len(labels)))
 
 
 def test_matches_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3, reduction="none"), total)
-    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3), mean)
+    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3, reduction="none"), total, of=distances_of)
+    hold_against_loops(monkeypatch, lambda x, y: triplet(x, y, margin=0.3), mean, of=distances_of)
 
 
 def test_many_positives_take_another_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

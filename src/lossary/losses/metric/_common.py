@@ -1,6 +1,6 @@
 """What losses of labelled embeddings share: their checks, their link, and means over the anchors of all processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +38,11 @@ def cosines(owner: str, row: Row, kernel: Kernel | None, embedding: Tensor, labe
     return {"row": row, "kernel": kernel, **against_all(owner, unit(widen(embedding)), labels=labels, group=group)}
 
 
+def squares(owner: str, row: Row, kernel: Kernel | None, embedding: Tensor, labels: Tensor, group: Group) -> dict[str, Any]:
+    """The same for the squared distances of the embeddings' directions."""
+    return {**cosines(owner, row, kernel, embedding, labels, group), "squares": True}
+
+
 def average_over_anchors(
     owner: str,
     row: Row,
@@ -47,9 +52,13 @@ def average_over_anchors(
     group: Group,
     reduction: str,
     parameters: Sequence[Tensor] = (),
+    given_by: Callable[..., dict[str, Any]] = cosines,
 ) -> Tensor:
-    """The sum of the anchors' first numbers over the sum of their second ones, as the reduction says."""
-    given = {**cosines(owner, row, kernel, embedding, labels, group), "parameters": parameters}
+    """The sum of the anchors' first numbers over the sum of their second ones, as the reduction says.
+
+    The row function takes what ``given_by`` says: :func:`cosines` or :func:`squares`.
+    """
+    given = {**given_by(owner, row, kernel, embedding, labels, group), "parameters": parameters}
     if reduction == "none":
         return over_rows(**given)[0]
     value, count = sum_over_rows(**given)
@@ -60,8 +69,3 @@ def mean_of_sides(owner: str, sides: list[tuple[Tensor, Tensor]], group: Group, 
     """The sum of the means of several kinds of pairs, each from its anchors' sums and counts."""
     means = [reduce(total(owner, x, group), total(owner, count.detach().sum(), group), reduction) for x, count in sides]
     return torch.stack(means).sum()
-
-
-def distances(s: Tensor) -> Tensor:
-    """Euclidean distances of unit vectors from their cosines; without a gradient at 0, where it has no direction."""
-    return (2 - 2 * s).clamp_min(torch.finfo(s.dtype).eps).sqrt()

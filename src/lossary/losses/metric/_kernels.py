@@ -1,8 +1,8 @@
 """The row functions of this family as compiled loops: the same numbers, and their derivative by the similarities.
 
 In all of them an anchor's positives are the items from ``first`` to before ``last`` but its ``own``, and its negatives all others.
-The rows lie in the processor's cache, so that several short loops cost less than one that the compiler cannot turn into vector
-instructions.
+The rows are cosines, or squared distances where a loss is one of distances. They lie in the processor's cache, so that several
+short loops cost less than one that the compiler cannot turn into vector instructions.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from lossary._kernels import (
 from lossary._row_parts import largest, sum_of
 
 NOTHING = f32(-np.inf)
+TINY = f32(np.finfo(np.float32).tiny)
 
 
 def part_of_loop(function: Callable[..., Any]) -> Any:
@@ -235,29 +236,27 @@ def multi_similarity(
 def contrastive(
     s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, positive_margin: Any, negative_margin: Any
 ) -> None:
-    near, far, least = f32(positive_margin), f32(negative_margin), f32(np.finfo(np.float32).eps)
+    near, far, half = f32(positive_margin), f32(negative_margin), f32(0.5)
     for i in range(s.shape[0]):
         row, a, b, me = s[i], first[i], last[i], own[i]
         u_positive = upstream[i, 0] if upstream.shape[0] else f32(0.0)
         u_negative = upstream[i, 1] if upstream.shape[0] else f32(0.0)
         value, count = f32(0.0), f32(0.0)
         for j in range(a, b):
-            square = f32(2.0) - f32(2.0) * row[j]
-            distance = np.sqrt(max(square, least))
+            distance = np.sqrt(row[j])
             active = distance > near and j != me
             value += distance - near if active else f32(0.0)
             count += f32(1.0) if active else f32(0.0)
-            row[j] = -u_positive / distance if active and square > least else f32(0.0)
+            row[j] = half * u_positive / distance if active else f32(0.0)
         out[i, 0], out[i, 2] = value, count
         value, count = f32(0.0), f32(0.0)
         for part in (row[:a], row[b:]):
             for j in range(part.shape[0]):
-                square = f32(2.0) - f32(2.0) * part[j]
-                distance = np.sqrt(max(square, least))
+                distance = np.sqrt(part[j])
                 active = one_if(distance < far)
                 value += active * (far - distance)
                 count += active
-                part[j] = active * one_if(square > least) * u_negative / distance
+                part[j] = -half * u_negative * active * one_if(distance > f32(0.0)) / max(distance, TINY)
         out[i, 1], out[i, 3] = value, count
 
 
@@ -290,15 +289,14 @@ def threshold_consistent_margin(
 @part_of_loop
 def to_distances(x: Any) -> None:
     for j in range(x.shape[0]):
-        x[j] = np.sqrt(max(f32(2.0) - f32(2.0) * x[j], f32(np.finfo(np.float32).eps)))
+        x[j] = np.sqrt(x[j])
 
 
 @part_of_loop
-def by_similarities(x: Any, distance: Any) -> None:
-    """From the derivative by distances, without one where a distance is as small as rounding."""
-    least = np.sqrt(f32(np.finfo(np.float32).eps))
+def by_squares(x: Any, distance: Any) -> None:
+    """From the derivative by distances, without one at distance 0."""
     for j in range(x.shape[0]):
-        x[j] = -x[j] * one_if(distance[j] > least) / distance[j]
+        x[j] *= f32(0.5) * one_if(distance[j] > f32(0.0)) / max(distance[j], TINY)
 
 
 FEW = 16  # thresholds that are tried one by one, by vector instructions
@@ -377,7 +375,7 @@ def triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, out: Any, ma
                 if j != me:
                     counts[j] = upstream[i, 0] * below[k]
                     k += 1
-            by_similarities(counts, row)
+            by_squares(counts, row)
             row[:] = counts
 
 
@@ -451,7 +449,7 @@ def semi_hard_triplet(s: Any, first: Any, last: Any, own: Any, upstream: Any, ou
                 slopes[n] -= u
         out[i, 0], out[i, 1] = value, f32(others)
         if upstream.shape[0]:
-            by_similarities(slopes, row)
+            by_squares(slopes, row)
             row[:] = slopes
 
 
@@ -481,4 +479,4 @@ def generalized_lifted_structure(s: Any, first: Any, last: Any, own: Any, upstre
             multiply(row[:a], -u / negatives)
             multiply(row[b:], -u / negatives)
             multiply(row[a:b], u / positives)
-            by_similarities(row, distance)
+            by_squares(row, distance)

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
 from lossary._objective import reduce
-from lossary._pairs import Pairs, over_rows
+from lossary._pairs import Pairs, distances, over_rows
 from lossary._registry import objective
 from lossary.distributed import Group, total
-from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, distances
+from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, squares
 
 
 @formula
@@ -18,20 +18,20 @@ def batch_hard_triplet(
     """The pure function behind :class:`BatchHardTripletLoss`, with the same parameters."""
     check_embedding_and_labels("batch_hard_triplet", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-        usable = (pairs.positive.any(1) & pairs.negative.any(1)).to(s.dtype)
-        positive = s.masked_fill(~pairs.positive, torch.inf).argmin(1)
-        return usable, positive.to(s.dtype), s.masked_fill(~pairs.negative, -torch.inf).argmax(1).to(s.dtype)
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        usable = (pairs.positive.any(1) & pairs.negative.any(1)).to(q.dtype)
+        positive = q.masked_fill(~pairs.positive, -torch.inf).argmax(1)
+        return usable, positive.to(q.dtype), q.masked_fill(~pairs.negative, torch.inf).argmin(1).to(q.dtype)
 
     # Which pairs are hardest comes from all pairs, without a gradient; the loss is then one of two pairs for each anchor.
-    given = cosines("batch_hard_triplet", row, None, embedding, labels, group)
+    given = squares("batch_hard_triplet", row, None, embedding, labels, group)
     x: Tensor = given["anchors"]
     items: Tensor = given.get("items", x)
     if not items.shape[0]:
         return x.sum() if reduction != "none" else x.sum(1)
     with torch.no_grad():
         usable, positive, negative = over_rows(**given)
-    near, far = (distances((x * items[hardest.long()]).sum(1)) for hardest in (positive, negative))
+    near, far = (distances((x - items[hardest.long()]).square().sum(1)) for hardest in (positive, negative))
     each = (near - far + margin).relu() * usable
     if reduction == "none":
         return each

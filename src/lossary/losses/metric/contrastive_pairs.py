@@ -5,11 +5,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lossary._domains import NonNegative, SetReduction, formula
-from lossary._pairs import Kernel, Pairs
+from lossary._pairs import Kernel, Pairs, distances
 from lossary._pairs_once import sums_over_pairs
 from lossary._registry import objective
 from lossary.distributed import Group
-from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, distances, mean_of_sides
+from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, mean_of_sides, squares
 
 
 @formula
@@ -25,14 +25,14 @@ def contrastive(
     """The pure function behind :class:`ContrastiveLoss`, with the same parameters."""
     check_embedding_and_labels("contrastive", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-        d = distances(s)
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        d = distances(q)
         near = (d - positive_margin).relu().masked_fill(~pairs.positive, 0.0)
         far = (negative_margin - d).relu().masked_fill(~pairs.negative, 0.0)
-        return near.sum(1), far.sum(1), (near > 0).sum(1).to(s.dtype), (far > 0).sum(1).to(s.dtype)
+        return near.sum(1), far.sum(1), (near > 0).sum(1).to(q.dtype), (far > 0).sum(1).to(q.dtype)
 
     kernel = Kernel(_loop, 4, (positive_margin, negative_margin), symmetric=True)
-    near, far, near_count, far_count = sums_over_pairs(**cosines("contrastive", row, kernel, embedding, labels, group))
+    near, far, near_count, far_count = sums_over_pairs(**squares("contrastive", row, kernel, embedding, labels, group))
     return mean_of_sides("contrastive", [(near, near_count), (far, far_count)], group, reduction)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Kernel, Pairs, log_sum_exp
+from lossary._pairs import Kernel, Pairs, distances, log_sum_exp
 from lossary._registry import objective
 from lossary.distributed import Group
-from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
+from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
 
 @formula
@@ -18,14 +18,14 @@ def generalized_lifted_structure(
     """The pure function behind :class:`GeneralizedLiftedStructureLoss`, with the same parameters."""
     check_embedding_and_labels("generalized_lifted_structure", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-        d = distances(s)
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        d = distances(q)
         usable = pairs.positive.any(1) & pairs.negative.any(1)
         both = log_sum_exp(d, pairs.positive) + log_sum_exp(margin - d, pairs.negative)
-        return both.masked_fill(~usable, 0.0).relu(), usable.to(s.dtype)
+        return both.masked_fill(~usable, 0.0).relu(), usable.to(q.dtype)
 
     return average_over_anchors(
-        "generalized_lifted_structure", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction
+        "generalized_lifted_structure", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction, given_by=squares
     )
 
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Pairs, log_sum_exp, over_rows
+from lossary._pairs import Pairs, distances, log_sum_exp, over_rows
 from lossary._registry import objective
 from lossary.distributed import Group, all_items
-from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, cosines, distances
+from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
 
 @formula
@@ -17,20 +17,20 @@ def lifted_structure(
     """The pure function behind :class:`LiftedStructureLoss`, with the same parameters."""
     check_embedding_and_labels("lifted_structure", embedding, labels)
 
-    def to_negatives(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-        found = log_sum_exp(margin - distances(s), pairs.negative)
+    def to_negatives(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        found = log_sum_exp(margin - distances(q), pairs.negative)
         return (found.masked_fill(~pairs.negative.any(1), 0.0),)
 
-    def row(s: Tensor, pairs: Pairs, of_anchors: Tensor, of_items: Tensor) -> tuple[Tensor, ...]:
+    def row(q: Tensor, pairs: Pairs, of_anchors: Tensor, of_items: Tensor) -> tuple[Tensor, ...]:
         usable = pairs.positive & pairs.negative.any(1, keepdim=True)
         both = torch.logaddexp(of_anchors[pairs.anchors].unsqueeze(1), of_items)
-        cost = (both + distances(s)).masked_fill(~usable, 0.0).relu().square() / 2
-        return cost.sum(1), usable.sum(1).to(s.dtype)
+        cost = (both + distances(q)).masked_fill(~usable, 0.0).relu().square() / 2
+        return cost.sum(1), usable.sum(1).to(q.dtype)
 
     # A sample's sum over its negatives is the same in all of its pairs: it is made first, and then taken as a parameter.
-    (own,) = over_rows(**cosines("lifted_structure", to_negatives, None, embedding, labels, group))
+    (own,) = over_rows(**squares("lifted_structure", to_negatives, None, embedding, labels, group))
     everybody = all_items("lifted_structure", own, group).items
-    return average_over_anchors("lifted_structure", row, None, embedding, labels, group, reduction, (own, everybody))
+    return average_over_anchors("lifted_structure", row, None, embedding, labels, group, reduction, (own, everybody), squares)
 
 
 @objective(

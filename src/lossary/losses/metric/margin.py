@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from lossary._domains import NonNegative, Real, Reduction, formula
-from lossary._pairs import Pairs
+from lossary._pairs import Pairs, distances
 from lossary._registry import objective
 from lossary.distributed import Group
-from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
+from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
 
 @formula
@@ -23,16 +23,16 @@ def margin(
     """The pure function behind :class:`MarginLoss`, with the boundary, a scalar."""
     check_embedding_and_labels("margin", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs, beta: Tensor) -> tuple[Tensor, ...]:
-        d = distances(s)
+    def row(q: Tensor, pairs: Pairs, beta: Tensor) -> tuple[Tensor, ...]:
+        d = distances(q)
         near = (d - beta + margin).relu().masked_fill(~pairs.positive, 0.0)
         far = (beta - d + margin).relu().masked_fill(~pairs.negative, 0.0)
         # A pair is in as many triplets as its anchor has pairs of the other kind.
-        positives, negatives = pairs.positive.sum(1).to(s.dtype), pairs.negative.sum(1).to(s.dtype)
+        positives, negatives = pairs.positive.sum(1).to(q.dtype), pairs.negative.sum(1).to(q.dtype)
         cost = negatives * near.sum(1) + positives * far.sum(1)
         return cost, negatives * (near > 0).sum(1) + positives * (far > 0).sum(1)
 
-    return average_over_anchors("margin", row, None, embedding, labels, group, reduction, (beta,))
+    return average_over_anchors("margin", row, None, embedding, labels, group, reduction, (beta,), squares)
 
 
 @objective(

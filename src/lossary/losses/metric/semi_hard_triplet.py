@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Kernel, Pairs
+from lossary._pairs import Kernel, Pairs, distances
 from lossary._registry import objective
 from lossary.distributed import Group
-from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
+from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
 
 @formula
@@ -19,18 +19,20 @@ def semi_hard_triplet(
     """The pure function behind :class:`SemiHardTripletLoss`, with the same parameters."""
     check_embedding_and_labels("semi_hard_triplet", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
         # The negatives by their distance: a positive's negative is the first that is farther, or the last if none is.
-        d = distances(s)
+        d = distances(q)
         ascending = d.masked_fill(~pairs.negative, torch.inf).sort(1).values
         number = pairs.negative.sum(1, keepdim=True)
         place = torch.searchsorted(ascending.detach(), d.detach(), right=True)
         negative = ascending.gather(1, torch.minimum(place, (number - 1).clamp_min(0)))
         chosen = pairs.positive & (number > 0)
         cost = (d - negative + margin).masked_fill(~chosen, 0.0).relu()
-        return cost.sum(1), chosen.sum(1).to(s.dtype)
+        return cost.sum(1), chosen.sum(1).to(q.dtype)
 
-    return average_over_anchors("semi_hard_triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction)
+    return average_over_anchors(
+        "semi_hard_triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction, given_by=squares
+    )
 
 
 def _loop() -> Callable[..., None]:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Kernel, Pairs
+from lossary._pairs import Kernel, Pairs, distances
 from lossary._registry import objective
 from lossary.distributed import Group
-from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, distances
+from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
 
 @formula
@@ -19,18 +19,18 @@ def triplet(
     """The pure function behind :class:`TripletLoss`, with the same parameters."""
     check_embedding_and_labels("triplet", embedding, labels)
 
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
         # A negative at distance d costs the sum of d_p + margin - d over the positives for which this is positive: those from some
         # place on, if they are sorted.
-        d = distances(s)
+        d = distances(q)
         ascending = (d + margin).masked_fill(~pairs.positive, -torch.inf).sort(1).values
         place = torch.searchsorted(ascending.detach(), d.detach(), right=True)
         finite = ascending.masked_fill(ascending == -torch.inf, 0.0)
         from_place_on = torch.nn.functional.pad(finite.flip(1).cumsum(1).flip(1), (0, 1)).gather(1, place)
-        count = (s.shape[1] - place).masked_fill(~pairs.negative, 0).to(s.dtype)
+        count = (q.shape[1] - place).masked_fill(~pairs.negative, 0).to(q.dtype)
         return (from_place_on.masked_fill(~pairs.negative, 0.0) - count * d).sum(1), count.sum(1)
 
-    return average_over_anchors("triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction)
+    return average_over_anchors("triplet", row, Kernel(_loop, 2, (margin,)), embedding, labels, group, reduction, given_by=squares)
 
 
 def _loop() -> Callable[..., None]:
