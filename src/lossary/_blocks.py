@@ -59,6 +59,11 @@ def whole_only(*tensors: Tensor | None) -> bool:
     return not ordinary(*tensors) or _traced_or_forward()
 
 
+def untransformed(*tensors: Tensor | None) -> bool:
+    """Decides whether an operation of our own may be done with these tensors that functorch's transforms cannot follow."""
+    return not whole_only(*tensors) and not torch._C._are_functorch_transforms_active()
+
+
 def take_plain_operations(logits: Tensor, *others: Tensor | None) -> bool:
     """Whether an input is not ordinary or too small for blocks, or more than the logits is to have a gradient, which blocks give to
     them alone, or a gradient is wanted that is not found backwards."""

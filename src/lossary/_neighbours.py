@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._pairs import similarities
+from lossary._objective import without_autocast
+from lossary._pairs import squares_in_blocks
 from lossary.distributed import Group, all_items
 
 
@@ -16,13 +17,11 @@ def nearest_others(x: Tensor, count: int, items: Tensor | None = None, start: in
     found = torch.empty(len(x), count, dtype=torch.int64, device=x.device)
     if not found.numel():
         return found
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        centre = items.mean(0)  # distances stay, and the squares lose fewer digits
-        anchors, items = x - centre, items - centre
-        half = items.square().sum(1) / 2
-        for rows, s in similarities(anchors, items):
-            s.sub_(half)[:, start:].diagonal(rows.start).fill_(-torch.inf)
-            found[rows] = s.topk(count, 1).indices
+    with torch.no_grad(), without_autocast(x):
+        centre = items.mean(0)  # distances stay, and fewer of them are small beside the lengths
+        for rows, squares in squares_in_blocks(x - centre, items - centre):
+            squares[:, start:].diagonal(rows.start).fill_(torch.inf)
+            found[rows] = squares.topk(count, 1, largest=False).indices
     return found
 
 
@@ -38,7 +37,7 @@ def inter_and_intra_class_score(
     n = len(items)
     if n < 3:
         return 1 + 0 * x.sum()
-    smallest = int(item_labels.unique(return_counts=True)[1].min()) if neighbors is None else neighbors + 1
+    smallest = _smallest_class(item_labels) if neighbors is None else neighbors + 1
     k = max(1, min(smallest - 1, n - 2))
     within = max(k, min(retrieved or k + 1, n - 1))
     place = nearest_others(x.detach(), within, items.detach(), start)
@@ -56,6 +55,11 @@ def inter_and_intra_class_score(
     apart = torch.where(some, _mean_of_rows(d[:, :k] / torch.where(some, largest, 1.0), other), 1.0)
     share = alike.to(x.dtype).mean() if k + 2 < n else x.new_ones(())
     return ((compact + apart) / 2 + share) / 2
+
+
+def _smallest_class(labels: Tensor) -> int:
+    """Decides a number of neighbours, and so a shape: an accelerator is waited for, and meta tensors have any."""
+    return 2 if labels.is_meta else int(labels.unique(return_counts=True)[1].min())
 
 
 def _mean_of_rows(x: Tensor, chosen: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
+from lossary._objective import double_dtype
 
 CLOSE = 2.0**-8  # share of |a|² + |b|² below which a square is computed from differences: float32 leaves 15 bits there
 CHUNK = 1 << 18  # features of close pairs whose differences are held at once
@@ -55,14 +56,14 @@ def _may_choose(a: Tensor, b: Tensor) -> bool:
 
     Without float64, as on Apple's devices, waiting is the lesser evil.
     """
-    if torch.compiler.is_compiling() or _blocks._traced_or_forward() or torch._C._len_torch_dispatch_stack():
+    if not _blocks.untransformed(a, b) or torch._C._len_torch_dispatch_stack():
         return False
-    return not torch._C._are_functorch_transforms_active() and a.device.type in ("cpu", "mps")
+    return a.device.type in ("cpu", "mps")
 
 
 def _from_products(a: Tensor, b: Tensor) -> Tensor:
     """By the widest product that the device has. What is as small as its error is 0, so that duplicates are."""
-    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    wide = double_dtype(a.device)
     x, y = a.to(wide), b.to(wide)
     lengths = x.square().sum(1, keepdim=True) + y.square().sum(1)
     squares = lengths - 2 * x @ y.T
@@ -72,7 +73,7 @@ def _from_products(a: Tensor, b: Tensor) -> Tensor:
 
 def fill_squares(a: Tensor, b: Tensor, transposed: Tensor, lengths: Tensor, out: Tensor) -> None:
     """Writes the squared distances of a block (B, D) and b (M, D), whose squared lengths are given (M,), into out (B, M)."""
-    if _blocks.LOOPS and a.is_cpu and a.dtype == torch.float32:
+    if a.is_cpu and a.dtype == torch.float32 and _blocks.loops_available():
         from lossary import _pair_distance_loops
 
         torch.mm(a, transposed, out=out)

@@ -45,6 +45,7 @@ import torch
 from torch import Tensor
 
 from lossary import _blocks
+from lossary._objective import without_autocast
 from lossary._pair_distances import blocks_of_squares, distances, squared_distances
 from lossary._pair_rows import Kernel, Pairs, Row, log_sum_exp
 from lossary.distributed import Group, all_items, process_group
@@ -85,7 +86,7 @@ def against_all(
 
 def unit(x: Tensor) -> Tensor:
     """Each row over its length. A row of zeros stays, with a gradient that is finite."""
-    if x.numel() <= SMALL or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not _blocks.untransformed(x) or x.numel() <= SMALL:
         return x / _length(x)
     found: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
     return found
@@ -215,16 +216,17 @@ def _apply(
     kernel: Kernel | None,
 ) -> tuple[Tensor, ...]:
     together, others = items is None, anchors if items is None else items
-    if others.shape[0] == anchors.shape[0]:
+    # Only where it makes a difference: while a program is traced, a comparison of sizes binds it to one side.
+    if (own is None or (labels is not None and item_labels is None)) and (together or others.shape[0] == anchors.shape[0]):
         item_labels = labels if item_labels is None else item_labels
         own = torch.arange(anchors.shape[0], device=anchors.device) if own is None else own
     differentiable = (anchors, *parameters) if items is None else (anchors, items, *parameters)
     wanted = tuple(torch.is_grad_enabled() and _blocks.has_gradient(x) for x in differentiable)
     plan = _Plan(row, summed, wanted, together, len(parameters), len(anchor_sides), squares, kernel)
     fixed = (labels, item_labels, own, *anchor_sides, *item_sides)
-    with torch.autocast(anchors.device.type, enabled=False):
+    with without_autocast(anchors):
         few = SMALL if kernel is not None else 8 * SMALL
-        if anchors.shape[0] * others.shape[0] <= few or torch.compiler.is_compiling():
+        if _blocks.whole_only(*differentiable, *fixed) or anchors.shape[0] * others.shape[0] <= few:
             return _whole(plan, anchors, items, *parameters, *fixed)
         found = _InBlocks.apply(plan, anchors, items, *parameters, *fixed)  # type: ignore[no-untyped-call]
     return tuple(found[: len(found) - len(differentiable)] if plan.slopes else found)

@@ -38,8 +38,8 @@ def sums_over_pairs(
     Takes what :func:`over_rows` takes. Where a batch is compared with itself and the kernel is symmetric, each pair is met once.
     """
     alone = items is None and item_labels is None and own is None and kernel.symmetric
-    plain = not torch.compiler.is_compiling() and anchors.is_cpu and anchors.dtype == torch.float32 and _blocks.loops_available()
-    if not (alone and plain and anchors.shape[0] ** 2 > _pairs.SMALL):
+    plain = not _blocks.whole_only(anchors, labels) and anchors.is_cpu and anchors.dtype == torch.float32
+    if not (alone and plain and anchors.shape[0] ** 2 > _pairs.SMALL and _blocks.loops_available()):
         numbers = over_rows(row, anchors, items, labels=labels, item_labels=item_labels, own=own, squares=squares, kernel=kernel)
         return tuple(number.sum() if place < 2 else number.detach().sum() for place, number in enumerate(numbers))
     wanted = torch.is_grad_enabled() and _blocks.has_gradient(anchors)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._objective import widen
+from lossary._objective import widen, without_autocast
 from lossary._pairs import similarities, unit
 from lossary.errors import InvalidValueError
 
@@ -26,7 +26,7 @@ def check_labelled(owner: str, embedding: Tensor, labels: Tensor) -> None:
 def of_cosines(embedding: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The cosines of a block of rows with all rows; -inf with themselves."""
     x = unit(widen(embedding.detach()))
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         for rows, s in similarities(x, x) if len(x) else ():
             yield rows, without_itself(s, rows)
 

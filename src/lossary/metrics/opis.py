@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary import _pairs
 from lossary._domains import Fraction, PositiveCount, checked
-from lossary._objective import widen
+from lossary._objective import widen, without_autocast
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
 from lossary.metrics._pairwise import check_labelled, class_sizes
@@ -137,7 +137,7 @@ def _pairs_of_ordered(x: Tensor, last: Tensor) -> Iterator[tuple[int, Tensor, Te
     follow as a list of their first rows and one of their cosines.
     """
     n, transposed = len(x), x.T.contiguous()
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         start = 0
         while start < n:
             stop = min(n, start + max(_pairs.FEWEST_ANCHORS, _pairs.BLOCK // (n - start)))

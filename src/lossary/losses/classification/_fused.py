@@ -22,8 +22,9 @@ ROWS = 256  # of a tile, enough for a matrix product to be fast
 
 def never_whole(embedding: Tensor, weight: Tensor, target: Tensor, label_smoothing: float) -> bool:
     """Whether there are so many scores, and each sample has one class alone."""
-    one_class = not target.is_floating_point() and not label_smoothing
-    return one_class and embedding.shape[0] * weight.shape[0] > LARGE and not torch.compiler.is_compiling()
+    if target.is_floating_point() or label_smoothing or _blocks.whole_only(embedding, weight, target):
+        return False
+    return embedding.shape[0] * weight.shape[0] > LARGE
 
 
 def average_of_margins(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from lossary import _blocks
 from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, Vector, formula
 from lossary._objective import average_over_kept, class_indices, widen, without_autocast
 from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
@@ -123,7 +124,7 @@ def log_sum_of_cross_class_pairs(x: Tensor, index: Tensor, kept: Tensor, scale: 
 
 def whiskers(x: Tensor, index: Tensor, kept: Tensor, whisker: float) -> tuple[Tensor, Tensor]:
     """The quartiles of the cosines of cross-class pairs, moved apart by ``whisker`` times their distance."""
-    if x.shape[0] ** 2 <= SMALL or torch.compiler.is_compiling():
+    if not _blocks.untransformed(x, index, kept) or x.shape[0] ** 2 <= SMALL:
         chosen = _chosen(slice(0, len(x)), index, kept)
         with without_autocast(x):
             ascending = (x @ x.T).masked_fill(~chosen, torch.inf).flatten().sort().values
@@ -141,6 +142,15 @@ def _chosen(rows: slice, index: Tensor, kept: Tensor) -> Tensor:
     return (place[rows, None] < place) & (index[rows, None] != index) & kept[rows, None] & kept
 
 
+def _occurrences(digit: Tensor, chosen: Tensor) -> Tensor:
+    """How often each number of 16 bits occurs among the chosen ones, without waiting for an accelerator."""
+    if digit.is_cpu:
+        return torch.bincount(digit[chosen], minlength=1 << 16)
+    found = torch.zeros((1 << 16) + 1, dtype=torch.int64, device=digit.device)  # the last one for what is not chosen
+    at = torch.where(chosen, digit, 1 << 16).long().flatten()
+    return found.scatter_add_(0, at, torch.ones_like(at))[:-1]
+
+
 def _quartiles(x: Tensor, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Two order statistics, exactly, without all values at once.
 
@@ -150,23 +160,24 @@ def _quartiles(x: Tensor, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     kind = torch.int64 if x.dtype == torch.float64 else torch.int32
     bits = 8 * x.element_size()
 
-    def keys() -> Iterator[Tensor]:
-        step = max(1, BLOCK // len(x))
+    def keys() -> Iterator[tuple[Tensor, Tensor]]:
+        step = max(1, (BLOCK if x.is_cpu else _blocks.ACCELERATOR_BLOCK) // len(x))
         for start in range(0, len(x), step):
-            rows = slice(start, start + step)
             with without_autocast(x):
-                key = (x[rows] @ x.T)[_chosen(rows, index, kept)].view(kind)
-            yield key ^ ((key >> (bits - 1)) & torch.iinfo(kind).max)  # negative numbers count downwards
+                key = (x[start : start + step] @ x[start:].T).view(kind)
+            key ^= (key >> (bits - 1)) & torch.iinfo(kind).max  # negative numbers count downwards
+            yield key, _chosen(slice(start, start + step), index, kept)[:, start:]
 
     prefix: list[Tensor] = []  # the leading bits found so far, of both
     rank: list[Tensor] = []
     for shift in range(bits - 16, -1, -16):
         counts = [x.new_zeros(1 << 16, dtype=torch.int64) for _ in range(2 if prefix else 1)]
-        for key in keys():
+        for key, chosen in keys():
             for place, count in enumerate(counts):
-                rest = (key >> shift) if not prefix else (key >> shift)[(key >> (shift + 16)) == prefix[place]]
-                digit = rest + (1 << 15) if not prefix else rest & 0xFFFF
-                count += torch.bincount(digit, minlength=1 << 16)
+                if prefix:
+                    count += _occurrences((key >> shift) & 0xFFFF, chosen & ((key >> (shift + 16)) == prefix[place]))
+                else:
+                    count += _occurrences((key >> shift) + (1 << 15), chosen)
         if not prefix:
             total = counts[0].sum()
             rank, counts = [total // 4, total * 3 // 4], counts * 2

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary import _pairs
+from lossary import _blocks, _pairs
 from lossary._pairs import Pairs, over_rows
 
 
@@ -34,7 +34,7 @@ def nearest(
 
 def similarities_at(anchors: Tensor, items: Tensor, index: Tensor) -> Tensor:
     """The products (N, K) of each anchor (N, D) with its chosen items (M, D), without room for (N, K, D)."""
-    if index.numel() * anchors.shape[1] <= _pairs.SMALL or torch.compiler.is_compiling():
+    if _blocks.whole_only(anchors, items, index) or index.numel() * anchors.shape[1] <= _pairs.SMALL:
         return (anchors.unsqueeze(1) * items[index]).sum(2)
     found: Tensor = _At.apply(anchors, items, index)  # type: ignore[no-untyped-call]
     return found
@@ -67,5 +67,6 @@ class _At(torch.autograd.Function):
 
 def _rows(anchors: Tensor, index: Tensor) -> list[slice]:
     """Slices of the anchors whose chosen items take about a block."""
-    step = max(1, _pairs.BLOCK // max(1, index.shape[1] * anchors.shape[1]))
+    size = _pairs.BLOCK if anchors.is_cpu else _blocks.ACCELERATOR_BLOCK
+    step = max(1, size // max(1, index.shape[1] * anchors.shape[1]))
     return [slice(start, start + step) for start in range(0, anchors.shape[0], step)]

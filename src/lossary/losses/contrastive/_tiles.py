@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lossary import _blocks
 from lossary._blocks import loops_available
-from lossary._objective import widen
+from lossary._objective import widen, without_autocast
 from lossary._pairs import unit
 from lossary.distributed import Ring
 from lossary.errors import InvalidValueError
@@ -66,8 +67,7 @@ class Scores(NamedTuple):
         """Whether the whole matrix takes less time, or is what somebody wants to transform."""
         if self.ring.size > 1:
             return False
-        small = self.a.shape[0] * self.b.shape[0] <= SMALL
-        return small or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        return not _blocks.untransformed(*self[:4]) or self.a.shape[0] * self.b.shape[0] <= SMALL
 
     def matrix(self) -> Tensor:
         """All scores (N, N)."""
@@ -133,7 +133,7 @@ class _Slopes:
 
 def sigmoid_contrast(scores: Scores, *, summed: bool) -> Tensor:
     """For each row, -log sigmoid(z) of its positive and -log sigmoid(-z) of every other item, added up; or the sum over rows."""
-    with torch.autocast(scores.a.device.type, enabled=False):
+    with without_autocast(scores.a):
         if scores.plain:
             rows = _sigmoid_rows(scores.matrix())
             return rows.sum() if summed else rows
@@ -157,10 +157,9 @@ class _Sigmoid(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor, scores: Scores, summed: bool, differentiable: bool
     ) -> Tensor:
-        ctx.save_for_backward(a, b, log_scale, bias)
-        ctx.scores, ctx.summed = scores.detached(), summed
-        value, slopes = _sigmoid_sweep(ctx.scores, None, with_slopes=summed and differentiable)
-        ctx.slopes = slopes.finished() if slopes is not None else None
+        ctx.ring, ctx.columns, ctx.summed = scores.ring, scores.columns, summed
+        value, slopes = _sigmoid_sweep(scores.detached(), None, with_slopes=summed and differentiable)
+        ctx.save_for_backward(a, b, log_scale, bias, *(slopes.finished() if slopes is not None else ()))
         return value.sum() if summed else value
 
     @staticmethod
@@ -168,13 +167,9 @@ class _Sigmoid(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (*_second_order(ctx, _sigmoid_rows, upstream), None, None, None)
         if ctx.summed:
-            # Handed out as it is, once: whoever goes backward again has it computed again.
-            found, ctx.slopes = ctx.slopes, None
-            if found is None:
-                found = _slopes(_sigmoid_sweep(ctx.scores, None, with_slopes=True)[1]).finished()
-            found = [x.mul_(upstream) for x in found]
+            found = [x * upstream for x in ctx.saved_tensors[4:]]
         else:
-            found = _slopes(_sigmoid_sweep(ctx.scores, upstream, with_slopes=True)[1]).finished()
+            found = _slopes(_sigmoid_sweep(_scores_of(ctx).detached(), upstream, with_slopes=True)[1]).finished()
         return (*_wanted(ctx, found), None, None, None)
 
 
@@ -207,19 +202,24 @@ def _slopes(found: _Slopes | None) -> _Slopes:
     return found
 
 
+def _scores_of(ctx: Any) -> Scores:
+    a, b, log_scale, bias = ctx.saved_tensors[:4]
+    return Scores(a, b, log_scale, bias, ctx.ring, ctx.columns)
+
+
 def _wanted(ctx: Any, found: list[Tensor]) -> list[Tensor | None]:
     """Of the gradients by a, b, log_scale and bias those that are asked for, in the dtype of what they belong to."""
-    inputs = ctx.saved_tensors
+    inputs = ctx.saved_tensors[:4]
     asked = zip(found, inputs, ctx.needs_input_grad[:4], strict=True)
     return [gradient.to(given.dtype) if needed else None for gradient, given, needed in asked]
 
 
 def _second_order(ctx: Any, of_scores: Any, *upstream: Tensor | None) -> list[Tensor | None]:
     """The gradient by plain operations on the whole matrix, for somebody who wants to differentiate it."""
-    ring: Ring = ctx.scores.ring
+    ring: Ring = ctx.ring
     if ring.size > 1:
         raise InvalidValueError("a loss over several processes has no second derivatives: group must be None for them")
-    given = [x for x in ctx.saved_tensors if x is not None]
+    given = [x for x in ctx.saved_tensors[:4] if x is not None]
 
     def plain(a: Tensor, b: Tensor, log_scale: Tensor, *bias: Tensor) -> Any:
         scores = Scores(a, b, log_scale, bias[0] if bias else None, ring)
@@ -238,7 +238,7 @@ def _second_order(ctx: Any, of_scores: Any, *upstream: Tensor | None) -> list[Te
 
 def softmax_contrast(scores: Scores, *, both: bool, summed: bool) -> tuple[Tensor, ...]:
     """For each row, -log of its positive's softmax over all items; with ``both`` for each item too, over all rows; or the sums."""
-    with torch.autocast(scores.a.device.type, enabled=False):
+    with without_autocast(scores.a):
         if scores.plain:
             found = _softmax_both(scores.matrix()) if both else (_softmax_rows(scores.matrix()),)
             return tuple(x.sum() for x in found) if summed else found
@@ -265,17 +265,17 @@ class _Softmax(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, log_scale: Tensor, scores: Scores, both: bool, summed: bool, differentiable: bool
     ) -> Any:
-        ctx.save_for_backward(a, b, log_scale, None)
-        ctx.scores = scores = scores.detached()
-        ctx.both, ctx.summed, ctx.slopes = both, summed, None
+        ctx.ring, ctx.columns, ctx.both, ctx.summed = scores.ring, scores.columns, both, summed
         ctx.set_materialize_grads(False)
-        ctx.positive = positive = torch.linalg.vecdot(scores.a, scores.b).mul_(scores.scale)
+        scores = scores.detached()
+        positive = torch.linalg.vecdot(scores.a, scores.b).mul_(scores.scale)
         if summed and not both and scores.ring.size == 1 and differentiable:
             rows, slopes = _whole_row_sweep(scores, positive)
-            ctx.slopes = slopes.finished()
+            ctx.save_for_backward(a, b, log_scale, None, *slopes.finished())
             return rows.sum()
-        ctx.ahead = [each.sub_(positive) for each in _log_sums_of_negatives(scores, both)]
-        value = [softplus(each, threshold=40) for each in ctx.ahead]
+        ahead = [each.sub_(positive) for each in _log_sums_of_negatives(scores, both)]
+        ctx.save_for_backward(a, b, log_scale, None, positive, *ahead)
+        value = [softplus(each, threshold=40) for each in ahead]
         value = [each.sum() for each in value] if summed else value
         return tuple(value) if both else value[0]
 
@@ -283,15 +283,12 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
             return (*_second_order(ctx, _softmax_both if ctx.both else _softmax_rows, *upstream)[:3], None, None, None, None)
-        if ctx.summed and not ctx.both and ctx.scores.ring.size == 1:
-            found, ctx.slopes = ctx.slopes, None
-            if found is None:
-                found = _whole_row_sweep(ctx.scores, ctx.positive)[1].finished()
-            found = [x.mul_(upstream[0]) if upstream[0] is not None else x.zero_() for x in found]
+        if ctx.summed and not ctx.both and ctx.ring.size == 1:
+            found = [x * (0 if upstream[0] is None else upstream[0]) for x in ctx.saved_tensors[4:]]
         else:
-            n = ctx.scores.a.shape[0]
-            each = [ctx.scores.a.new_zeros(n) if x is None else x.expand(n).contiguous() for x in upstream]
-            found = _softmax_gradient(ctx.scores, ctx.positive, ctx.ahead, each).finished()
+            positive, *ahead = ctx.saved_tensors[4:]
+            each = [torch.zeros_like(positive) if x is None else x.expand(len(positive)).contiguous() for x in upstream]
+            found = _softmax_gradient(_scores_of(ctx).detached(), positive, ahead, each).finished()
         return (*_wanted(ctx, found)[:3], None, None, None, None)
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from lossary._checks import check_floating, check_shape, shape_text
 from lossary._domains import NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, widen, without_autocast
 from lossary._pairs import against_all, unit
 from lossary._registry import objective
 from lossary.distributed import Group, Ring, all_items
@@ -48,7 +48,7 @@ def amcl(
         if first_weight is None or second_weight is None:
             return x
         weights = [None if w is None else w.to(x.dtype) for w in (first_weight, first_bias, second_weight, second_bias)]
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             hidden = linear(x, weights[0], weights[1]).relu()  # type: ignore[arg-type]
             return linear(hidden, weights[2], weights[3])  # type: ignore[arg-type]
 

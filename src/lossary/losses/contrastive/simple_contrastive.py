@@ -1,9 +1,9 @@
 """The simple contrastive loss: pull the positive, push all negatives alike."""
 
-import torch
 from torch import Tensor
 
 from lossary._domains import NonNegative, Reduction, formula
+from lossary._objective import without_autocast
 from lossary._registry import objective
 from lossary.distributed import Group, Ring, total
 from lossary.losses.contrastive._common import TwoViews
@@ -33,7 +33,7 @@ def simple_contrastive(
         return hardest_negatives(a, b, of_row, hard_fraction, ring, reduction)
     weight = 1 / max(ring.total - 1, 1) if negative_weight is None else negative_weight
     positive = (a * b).sum(1)
-    with torch.autocast(a.device.type, enabled=False):
+    with without_autocast(a):
         all_similarities = a @ total("simple_contrastive", b.sum(0), group)  # their sum needs no matrix
     rows = weight * (all_similarities - positive) - positive
     return rows if reduction == "none" else ring.reduced(rows.sum(), reduction)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lossary import _blocks
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Real, Reduction, formula
-from lossary._objective import Objective, widen
+from lossary._objective import Objective, widen, without_autocast
 from lossary._pairs import unit
 from lossary._registry import objective
 from lossary.distributed import Group, Ring, all_items
@@ -42,8 +43,8 @@ def mean_max_sim(query: Tensor, document: Tensor, query_mask: Tensor | None = No
     q, d = _tokens(owner, "query", query, query_mask), _tokens(owner, "document", document, document_mask)
     if q.shape[2] != d.shape[2]:
         raise InvalidValueError(f"{owner}: document must have shape (M, Lx, {q.shape[2]}), got {shape_text(tuple(document.shape))}")
-    with torch.autocast(q.device.type, enabled=False):
-        if _whole(len(q), len(d), q.shape[1], d.shape[1]):
+    with without_autocast(q):
+        if _whole(q, d, query_mask, document_mask):
             return _scores(q, d, query_mask, document_mask)
         found: Tensor = _InBlocks.apply(q, d, query_mask, document_mask)  # type: ignore[no-untyped-call]
     return found
@@ -78,7 +79,7 @@ def video_colbert(
         scale, shift = (x if x.ndim == 0 else x[place] for x in (log_scale, bias))
         documents = all_items(owner, tokens, group).items
         masks = None if mask is None else all_items(owner, mask, group).items
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q):
             rows.append(_branch(q, documents, query_mask, masks, scale, shift, ring.start, summed=reduction != "none"))
     found = sum(rows[1:], rows[0])
     return found if reduction == "none" else ring.reduced(found, reduction)
@@ -94,15 +95,17 @@ def _tokens(owner: str, argument: str, x: Tensor, mask: Tensor | None) -> Tensor
         check_shape(owner, f"{argument}_mask", mask, tuple(x.shape[:2]))
         if mask.dtype != torch.bool:
             raise InvalidTypeError(f"{owner}: {argument}_mask must be bool, got {mask.dtype}")
-        transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-        if not transformed and not bool(mask.any(1).all()):
+        if _blocks.can_look(mask) and not bool(mask.any(1).all()):
             raise InvalidValueError(f"{owner}: {argument}_mask must have a real token in every row, got a row without one")
     return unit(widen(x))
 
 
-def _whole(n: int, m: int, query_tokens: int, document_tokens: int) -> bool:
-    small = n * m * query_tokens * document_tokens <= BLOCK
-    return small or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+def _whole(q: Tensor, d: Tensor, *others: Tensor | None) -> bool:
+    return not _blocks.untransformed(q, d, *others) or len(q) * len(d) * q.shape[1] * d.shape[1] <= _size(q)
+
+
+def _size(q: Tensor) -> int:
+    return BLOCK if q.is_cpu else _blocks.ACCELERATOR_BLOCK
 
 
 def _scores(q: Tensor, d: Tensor, query_mask: Tensor | None, document_mask: Tensor | None) -> Tensor:
@@ -116,11 +119,11 @@ def _scores(q: Tensor, d: Tensor, query_mask: Tensor | None, document_mask: Tens
     return best.masked_fill(~real, 0.0).sum(1) / real.sum(1)
 
 
-def _blocks(n: int, m: int, query_tokens: int, document_tokens: int) -> Iterator[tuple[slice, slice]]:
+def _parts(q: Tensor, d: Tensor) -> Iterator[tuple[slice, slice]]:
     """Queries and documents with about a block of similarities of tokens."""
-    each = max(1, math.isqrt(BLOCK // (query_tokens * document_tokens)))
-    for start in range(0, n, each):
-        for other in range(0, m, each):
+    each = max(1, math.isqrt(_size(q) // (q.shape[1] * d.shape[1])))
+    for start in range(0, len(q), each):
+        for other in range(0, len(d), each):
             yield slice(start, start + each), slice(other, other + each)
 
 
@@ -135,7 +138,7 @@ class _InBlocks(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, d: Tensor, query_mask: Tensor | None, document_mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, d, query_mask, document_mask)
         out = q.new_empty(len(q), len(d))
-        for rows, columns in _blocks(len(q), len(d), q.shape[1], d.shape[1]):
+        for rows, columns in _parts(q, d):
             out[rows, columns] = _scores(q[rows], d[columns], _part(query_mask, rows), _part(document_mask, columns))
         return out
 
@@ -145,7 +148,7 @@ class _InBlocks(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
             return (*torch.func.vjp(lambda q, d: _scores(q, d, query_mask, document_mask), q, d)[1](upstream), None, None)
         by_q, by_d = torch.zeros_like(q), torch.zeros_like(d)
-        for rows, columns in _blocks(len(q), len(d), q.shape[1], d.shape[1]):
+        for rows, columns in _parts(q, d):
             with torch.enable_grad():
                 leaves = q[rows].detach().requires_grad_(), d[columns].detach().requires_grad_()
                 scores = _scores(*leaves, _part(query_mask, rows), _part(document_mask, columns))
@@ -168,7 +171,7 @@ def _branch(
 ) -> Tensor:
     """SigLIP's terms of the scores, added up for each query, or for all: row i belongs to document ``start + i``."""
     fixed = (query_mask, document_mask, start)
-    if _whole(len(q), len(d), q.shape[1], d.shape[1]):
+    if _whole(q, d, query_mask, document_mask, log_scale, bias):
         rows = _terms(q, d, log_scale, bias, *fixed)
         return rows.sum() if summed else rows
     found: Tensor = _Branch.apply(q, d, log_scale, bias, fixed, summed, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
@@ -197,31 +200,28 @@ class _Branch(torch.autograd.Function):
         summed: bool,
         differentiable: bool,
     ) -> Tensor:
-        ctx.save_for_backward(q, d, log_scale, bias)
-        ctx.fixed, ctx.summed = fixed, summed
+        ctx.start, ctx.summed = fixed[2], summed
         value = q.new_zeros(len(q))
         with_slopes = summed and differentiable and any(ctx.needs_input_grad)
-        ctx.slopes = _sweep((q, d, log_scale, bias), fixed, value, None, with_slopes=with_slopes)
+        slopes = _sweep((q, d, log_scale, bias), fixed, value, None, with_slopes=with_slopes)
+        ctx.save_for_backward(q, d, log_scale, bias, *fixed[:2], *slopes)
         return value.sum() if summed else value
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
-        inputs = ctx.saved_tensors
+        inputs, fixed, slopes = ctx.saved_tensors[:4], (*ctx.saved_tensors[4:6], ctx.start), ctx.saved_tensors[6:]
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradient
 
             def plain(*inputs: Tensor) -> Tensor:
                 q, d, log_scale, bias = inputs
-                rows = _terms(q, d, log_scale, bias, *ctx.fixed)
+                rows = _terms(q, d, log_scale, bias, *fixed)
                 return rows.sum() if ctx.summed else rows
 
             return (*torch.func.vjp(plain, *inputs)[1](upstream), None, None, None)
-        found = ctx.slopes
-        if found is None:
-            rows = upstream.expand(len(inputs[0]))
-            found = _sweep(inputs, ctx.fixed, torch.zeros_like(rows), rows, with_slopes=True)
-        else:
-            found = [x * upstream for x in found]
-        return (*found, None, None, None)
+        if slopes:
+            return (*[x * upstream for x in slopes], None, None, None)
+        rows = upstream.expand(len(inputs[0]))
+        return (*_sweep(inputs, fixed, torch.zeros_like(rows), rows, with_slopes=True), None, None, None)
 
 
 def _sweep(
@@ -230,12 +230,12 @@ def _sweep(
     value: Tensor,
     upstream: Tensor | None,
     with_slopes: bool,
-) -> list[Tensor] | None:
-    """Add the terms of all blocks to ``value``, and their gradient by the inputs."""
+) -> list[Tensor]:
+    """Add the terms of all blocks to ``value``, and return their gradient by the inputs, if it is wanted."""
     q, d, log_scale, bias = (x.detach() for x in inputs)
     query_mask, document_mask, start = fixed
-    slopes = [torch.zeros_like(x) for x in inputs]
-    for rows, columns in _blocks(len(q), len(d), q.shape[1], d.shape[1]):
+    slopes = [torch.zeros_like(x) for x in inputs] if with_slopes else []
+    for rows, columns in _parts(q, d):
         masks = _part(query_mask, rows), _part(document_mask, columns)
         with torch.set_grad_enabled(with_slopes):
             a, b, t, shift = leaves = [x.detach().requires_grad_(with_slopes) for x in (q[rows], d[columns], log_scale, bias)]
@@ -247,7 +247,7 @@ def _sweep(
             places = slopes[0][rows], slopes[1][columns], slopes[2], slopes[3]
             for place, part in zip(places, parts, strict=True):
                 place += part
-    return slopes if with_slopes else None
+    return slopes
 
 
 @objective(

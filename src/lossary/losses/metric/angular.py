@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossary import _blocks, _pairs
 from lossary._domains import Interval, Reduction, formula
-from lossary._objective import reduce, widen
+from lossary._objective import reduce, widen, without_autocast
 from lossary._pairs import against_all, unit
 from lossary._registry import objective
 from lossary.distributed import Group, total
@@ -30,7 +30,7 @@ def angular(
     item_labels: Tensor = given.get("item_labels", labels)
     own = given.get("own", torch.arange(len(embedding), device=x.device))
     square = math.tan(math.radians(alpha)) ** 2
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         if reduction == "none":
             return _costs(x, item_labels, own, square, False)[0]
         cost, count = _costs(x, item_labels, own, square, True)
@@ -53,8 +53,7 @@ def _logits(products: Tensor, usable: Tensor, s: Tensor, square: float) -> Tenso
 
 def _costs(x: Tensor, labels: Tensor, own: Tensor, square: float, summed: bool) -> tuple[Tensor, Tensor]:
     """Of the anchors, which are the items ``own``, the sums over their positives and their numbers, or both added up."""
-    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
-    if len(own) * len(x) <= _pairs.SMALL or watched or torch._C._are_functorch_transforms_active():
+    if not _blocks.untransformed(x, labels, own) or torch._C._len_torch_dispatch_stack() or len(own) * len(x) <= _pairs.SMALL:
         return _whole(x, labels, own, square, summed)
     wanted = torch.is_grad_enabled() and x.requires_grad
     found: tuple[Tensor, ...] = _InTiles.apply(x, labels, own, square, summed, wanted)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lossary._blocks import can_look
 from lossary._checks import check_shape, check_tensor
 from lossary._domains import NonNegative, Reduction, formula
 from lossary._objective import reduce, widen
@@ -42,18 +43,15 @@ def proto_triplet(
     prototypes = summed / count.clamp_min(1)[:, None]
 
     # The nearest other prototype comes from all of them, without a gradient; the loss is then one of two distances for each query.
-    def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-        half_square, has_any = pairs.item_sides
-        usable = pairs.negative & (has_any > 0)
-        nearest = (s - half_square).masked_fill(~usable, -torch.inf).argmax(1)
-        return nearest.to(s.dtype), usable.any(1).to(s.dtype)
+    def row(q: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        usable = pairs.negative & (pairs.item_sides[0] > 0)
+        return q.masked_fill(~usable, torch.inf).argmin(1).to(q.dtype), usable.any(1).to(q.dtype)
 
     with torch.no_grad():
-        centre = prototypes.mean(0)  # distances stay, and the squares lose fewer digits
-        items = prototypes - centre
-        sides = [items.square().sum(1) / 2, count]
+        centre = prototypes.mean(0)  # distances stay, and fewer of them are small beside the lengths
+        classes = torch.arange(size, device=x.device)
         nearest, has_other = over_rows(
-            row, x - centre, items, labels=of_sample, item_labels=torch.arange(size, device=x.device), item_sides=sides
+            row, x - centre, prototypes - centre, labels=of_sample, item_labels=classes, item_sides=[count], squares=True
         )
     asked = has_other * (count[of_sample] > 0)
     if support is not None:
@@ -70,9 +68,8 @@ def _numbered(labels: Tensor) -> tuple[Tensor, int]:
     ascending, order = labels.sort()
     number = torch.nn.functional.pad((ascending[1:] != ascending[:-1]).cumsum(0), (1, 0))
     of_sample = torch.zeros_like(order).scatter(0, order, number)
-    # where a size must not depend on data, there is room for as many classes as samples
-    free = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return of_sample, len(labels) if free else int(number[-1]) + 1
+    # where values are not to be read, there is room for as many classes as samples
+    return of_sample, int(number[-1]) + 1 if can_look(number) else len(labels)
 
 
 @objective(
