@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean
+.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean gpu-check
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -23,6 +23,10 @@ test-all: install
 # Tests that measure time want the machine to themselves.
 test-timing: install
 	$(BIN)/python -m pytest -m timing tests
+
+# On a machine with a GPU: eight minutes, one JSON file.
+gpu-check: install
+	$(BIN)/python tools/gpu_check.py
 
 # The wheel, installed into empty environments and used.
 test-wheel: install
