@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean gpu-check
+.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean gpu-check test-matrix
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -27,6 +27,10 @@ test-timing: install
 # On a machine with a GPU: eight minutes, one JSON file.
 gpu-check: install
 	$(BIN)/python tools/gpu_check.py
+
+# The oldest and the newest supported versions, in environments of their own.
+test-matrix: install
+	$(BIN)/python tools/matrix.py
 
 # The wheel, installed into empty environments and used.
 test-wheel: install
