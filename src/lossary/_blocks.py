@@ -99,7 +99,7 @@ def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
 
 def can_look(*tensors: Tensor | None) -> bool:
     """Whether the values of tensors may be read: they are here, and nobody is recording, mapping or compiling what is done."""
-    if torch._C._len_torch_dispatch_stack() or not ordinary(*tensors):
+    if not ordinary(*tensors) or torch._C._len_torch_dispatch_stack():  # torch.compile cannot follow the second
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return all(x is None or (x.device.type == "cpu" and not wrapped(x)) for x in tensors)
