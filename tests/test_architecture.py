@@ -12,8 +12,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
 CORE = {
-    "errors", "_domains", "_checks", "_extras", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels", "_pairs",
-    "_pairs_once", "_neighbours", "distributed",
+    "errors", "_domains", "_values", "_checks", "_extras", "_kernels", "_formulas", "_objective", "_registry", "_rows", "_labels",
+    "_pairs", "_pairs_once", "_neighbours", "distributed",
 }  # fmt: skip
 # What `import lossary` offers by name.
 MODULES = {
@@ -22,7 +22,8 @@ MODULES = {
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "_domains": {"errors"},
+    "_domains": {"_values", "errors"},
+    "_values": {"errors"},
     "_checks": {"errors"},
     "_extras": {"errors"},
     "_objective": {"_checks", "_domains"},
@@ -42,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "_row_numbers": set(),
     "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_one_pass", "_row_blocks", "_row_loops", "_row_numbers"},
     "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective", "_one_pass"},
-    "_registry": {"_domains", "_objective", "errors", "catalogue", "losses"},  # the last two only when a call needs them
+    "_registry": {"_domains", "_objective", "_values", "errors", "catalogue", "losses"},  # the last two only when a call needs them
     "catalogue": {"errors"},
     "_index": {*CORE, "catalogue", "claims", "functional"},
     "functional": {"_registry", "losses", "metrics"},

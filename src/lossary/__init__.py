@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lossary._domains import formula
     from lossary._objective import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective
     from lossary._registry import Spec, UnitSpec, create, list_objectives, list_units, objective, specs, unit, units
+    from lossary._values import check_values
     from lossary.arena import compare
     from lossary.errors import LossaryError
 
@@ -39,6 +40,7 @@ _HOMES = {
     "SoftmaxObjective": "lossary._objective",
     "Spec": "lossary._registry",
     "UnitSpec": "lossary._registry",
+    "check_values": "lossary._values",
     "compare": "lossary.arena",
     "create": "lossary._registry",
     "formula": "lossary._domains",
@@ -79,6 +81,7 @@ __all__ = [
     "arena",
     "calibration",
     "catalogue",
+    "check_values",
     "claims",
     "compare",
     "create",

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossary import _values
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 P = ParamSpec("P")
@@ -325,13 +326,23 @@ def formula(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: Any = kwargs
         for name, allows in needed:
             if name in kwargs and not allows(kwargs[name]):  # in a small batch microseconds count
-                return function(*args, **_settled_beside(function.__name__, declared, args, kwargs))  # type: ignore[arg-type]
+                given = _settled_beside(function.__name__, declared, args, kwargs)
         for name, allows in optional:
-            if kwargs.get(name) is not None and not allows(kwargs[name]):
-                return function(*args, **_settled_beside(function.__name__, declared, args, kwargs))  # type: ignore[arg-type]
-        return function(*args, **kwargs)
+            if given.get(name) is not None and not allows(given[name]):
+                given = _settled_beside(function.__name__, declared, args, kwargs)
+        try:
+            if _values.contexts:
+                found: R = _values.call_checked(function, args, given)
+                return found
+            return function(*args, **given)
+        except (IndexError, RuntimeError):
+            failure = _values.failure_of(function, args, given)
+            if failure is None:
+                raise
+        raise failure
 
     checked.__signature__ = plain_signature(function)  # type: ignore[attr-defined]
     return checked

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from lossary._domains import Domain, checked, domains
+from lossary._values import Kind, families
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ def objective(
         cls.name = name
         if "__init__" in vars(cls):
             cls.__init__ = checked(name)(cls.__init__)  # type: ignore[method-assign]
+        families[name] = Kind(family, one_against_rest=family == "classification" and link == "scores")
         _specs["objective", name] = Spec(
             kind="objective",
             name=name,

@@ -9,6 +9,10 @@ class InvalidValueError(LossaryError, ValueError):
     """A value, a shape or a combination of arguments that is not allowed."""
 
 
+class InvalidIndexError(InvalidValueError, IndexError):
+    """A class, a bag or a position in the data set that does not exist."""
+
+
 class InvalidTypeError(LossaryError, TypeError):
     """A dtype or a type that is not allowed, or a parameter that does not exist."""
 

@@ -64,6 +64,7 @@ def _unit_text(unit: Unit) -> list[str]:
     lines += [""]
     if unit.kind == "objective":
         lines += [*labelled("supports", "; ".join(_supports(unit))), *labelled("predicts", _prediction(unit))]
+        lines += labelled("values", _values(unit))
     if unit.aliases:
         lines += labelled("also named", ", ".join(unit.aliases))
     for case in unit.special_cases:
@@ -103,6 +104,25 @@ def _supports(unit: Unit) -> list[str]:
     }
     extra = [f"needs {', '.join(unit.requires)}"] if unit.requires else []
     return [name for name, has in flags.items() if has] + extra
+
+
+# What the inputs of a family should hold.
+VALUES = {
+    "classification": "classes that exist, or probabilities that sum to 1",
+    "multilabel": "targets in [0, 1]",
+    "label_ranking": "targets in [0, 1], of which those above 0 are positive",
+    "regression": "finite numbers",
+    "bags": "bags that exist, finite targets",
+    "metric": "finite embeddings",
+    "contrastive": "finite embeddings",
+    "ranking": "finite grades",
+    "distillation": "classes that exist",
+    "sets": "classes that exist",
+}
+
+
+def _values(unit: Unit) -> str:
+    return f"{VALUES[unit.family]}; a call does not look at them, lossary.check_values() does"
 
 
 def _prediction(unit: Unit) -> str:
@@ -152,6 +172,7 @@ def _unit_dict(unit: Unit) -> dict[str, object]:
         "shape": docs.sections.get("Shape", ""),
         "source": docs.sections.get("Source", ""),
         "supports": _supports(unit) if unit.kind == "objective" else [],
+        "values": VALUES[unit.family] if unit.kind == "objective" else "",
         "create": unit.create_line,
         "compare": unit.compare_command,
     }

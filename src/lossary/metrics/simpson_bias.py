@@ -9,6 +9,7 @@ from lossary._checks import check_class_inputs
 from lossary._domains import Interval, NonNegative, checked
 from lossary._objective import class_indices, widen
 from lossary._registry import unit
+from lossary._values import check_indices
 
 Exponent = Annotated[float, Interval(low=1.0)]
 
@@ -47,6 +48,7 @@ def simpson_bias(
         y = target.to(p.dtype).movedim(1, -1).flatten(0, -2)
     else:
         index, ignored = class_indices(target.flatten(), ignore_index)
+        check_indices("simpson_bias", "target", index, "class indices", p.shape[1])
         p = p[~ignored]
         y = torch.nn.functional.one_hot(index[~ignored], p.shape[1]).to(p.dtype)
     if len(p) == 0:

@@ -20,8 +20,9 @@ from torch import Tensor
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Fraction, Interval, Positive, checked
 from lossary._extras import require
-from lossary._objective import is_ignored
+from lossary._objective import class_indices
 from lossary._registry import unit
+from lossary._values import check_indices
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -137,8 +138,9 @@ def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive |
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise InvalidTypeError(f"smooth_ece_from_logits: target must be class indices (int64), got {target.dtype}")
     confidence, label = _widened(logits).softmax(1).max(1)
-    kept = ~is_ignored(target, ignore_index)
-    error = smooth_ece(confidence[kept], (label == target.long())[kept], bandwidth)
+    index, ignored = class_indices(target, ignore_index)
+    check_indices("smooth_ece_from_logits", "target", index, "class indices", logits.shape[1])
+    error = smooth_ece(confidence[~ignored], (label == index)[~ignored], bandwidth)
     return error.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -11,6 +11,7 @@ A check that does not apply to a loss is a skip with its reason, and a card coun
 meet a check waives it where it is registered, with the reason. A waiver that is no longer needed is itself a failure.
 """
 
+from lossary._values import check_values
 from lossary.testing._card import Card, Result
 from lossary.testing._detect import subject_of
 from lossary.testing._inputs import Inputs
@@ -26,6 +27,7 @@ __all__ = [
     "Result",
     "Subject",
     "check_objective",
+    "check_values",
     "describe",
     "run_check",
     "subject_of",

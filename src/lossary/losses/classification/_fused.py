@@ -95,7 +95,7 @@ class _OwnAndOthers(torch.autograd.Function):
             mean[rows] = mean[rows].mul_(shrink).addmm_(z, w[classes])
             largest[rows] = now
         total.clamp_min_(torch.finfo(x.dtype).tiny)
-        own = torch.einsum("nd,nd->n", x, w[index])
+        own = torch.einsum("nd,nd->n", x, w.index_select(0, index))
         return own, (largest + total.log()).squeeze(1), mean.div_(total)
 
     @staticmethod

@@ -39,7 +39,7 @@ def aldr_kl(
     check_integers("aldr_kl", "index", index)
     check_shape("aldr_kl", "index", index, (logits.shape[0],))
     check_floating("aldr_kl", "sample_temperature", sample_temperature)
-    target, index = target.long(), index.long()  # a uint8 would be taken for a mask
+    target, index = target.long(), index.long()
 
     z = normalized(widen(logits), normalize)
     classes = z.shape[1]
@@ -47,7 +47,7 @@ def aldr_kl(
     q = z - z.gather(1, target.unsqueeze(1)) + margin * others
     cost = alpha * math.log(classes)
 
-    log_p = (q.detach() / sample_temperature[index].to(q.dtype).unsqueeze(1)).log_softmax(1)
+    log_p = (q.detach() / sample_temperature.index_select(0, index).to(q.dtype).unsqueeze(1)).log_softmax(1)
     divergence = (log_p.exp() * log_p).sum(1) + math.log(classes)
     new = (temperature * (1 - divergence / cost)).clamp(LOWEST * temperature, temperature)
 

@@ -8,6 +8,7 @@ from lossary._checks import check_class_inputs, check_floating, check_integers, 
 from lossary._domains import NonNegative, OneOf, Reduction, Vector, formula
 from lossary._objective import Objective, is_ignored, reduce
 from lossary._registry import SpecialCase, objective
+from lossary._values import check_indices
 from lossary.errors import InvalidTypeError
 from lossary.losses.classification.cross_entropy import cross_entropy
 from lossary.losses.classification.focal import focal
@@ -106,7 +107,11 @@ class DatasetEquityLoss(Objective):
         check_floating(self.name, "logits", logits)
         check_integers(self.name, "index", index)
         check_shape(self.name, "index", index, tuple(logits.shape[:1]))
-        return self.likelihood[index.long()]  # a uint8 would be taken for a mask
+        try:
+            return self.likelihood.index_select(0, index.long())
+        except IndexError:
+            check_indices(self.name, "index", index, "positions in the data set", len(self.likelihood))
+            raise
 
     def link(self, output: Tensor) -> Tensor:
         return output.softmax(1)

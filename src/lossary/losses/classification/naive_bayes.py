@@ -9,6 +9,7 @@ from lossary._checks import check_floating, check_integers, check_shape, shape_t
 from lossary._domains import NonNegative, PositiveCount, Reduction, formula
 from lossary._objective import Objective, average_over_classes, class_indices, widen
 from lossary._registry import objective
+from lossary._values import check_indices
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._common import IGNORED, without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
@@ -144,6 +145,7 @@ class NaiveBayesLoss(Objective):
         check_integers(self.name, "target", target)
         check_shape(self.name, "target", target, (embedding.shape[0],))
         classes, ignored = class_indices(target, IGNORED)
+        check_indices(self.name, "target", classes, "class indices", len(self.means))
         x, index = embedding[~ignored].double(), classes[~ignored]
         before, centre, scatter = self.seen.double(), self.centre.double(), self.scatter.double()  # also in a module of halves
         seen = torch.zeros_like(before).index_add(0, index, torch.ones_like(x[:, 0]))

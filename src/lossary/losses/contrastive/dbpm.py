@@ -39,7 +39,7 @@ def dbpm(
     check_pair("dbpm", a, b)
     check_integers("dbpm", "index", index)
     check_shape("dbpm", "index", index, (a.shape[0],))
-    index = index.long()  # a uint8 would be taken for a mask
+    index = index.long()
     if base is None:
         per_sample = _two_view_contrast(a, b, temperature, group)
     else:
@@ -49,7 +49,7 @@ def dbpm(
     now, middle, spread = per_sample.detach(), mean.to(per_sample.dtype), deviation.to(per_sample.dtype)
     spread = torch.where(spread > 0, spread, 1.0)
     density = (-((now - middle) / spread).square() / 2).exp() / (spread * math.sqrt(2 * math.pi))
-    weight = torch.where(flagged[index], density.clamp_max(1.0) if cap else density, 1.0)
+    weight = torch.where(flagged.index_select(0, index), density.clamp_max(1.0) if cap else density, 1.0)
     return Ring("dbpm", a, group).reduced((weight * per_sample).sum(), reduction), now
 
 

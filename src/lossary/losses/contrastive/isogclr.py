@@ -44,11 +44,11 @@ def isogclr(
     check_integers("isogclr", "index", index)
     n = a.shape[0]
     check_shape("isogclr", "index", index, (n,))
-    index = index.long()  # a uint8 would be taken for a mask
+    index = index.long()
     for name, state in (("log_s", log_s), ("u", u), ("temperature", temperature)):
         check_floating("isogclr", name, state)
     views = unit(widen(torch.cat([a, b])))
-    old_log_s, old_u, tau = (state[index].to(views.dtype) for state in (log_s, u, temperature))
+    old_log_s, old_u, tau = (state.index_select(0, index).to(views.dtype) for state in (log_s, u, temperature))
     positive = (views * views.roll(n, 0)).sum(1)
     ring = Ring("isogclr", a, group)
     if ring.total < 2:  # no other sample to be told from

@@ -10,6 +10,7 @@ from lossary._domains import NonNegative, PositiveCount, Reduction, Vector, form
 from lossary._objective import Objective, reduce, widen
 from lossary._pairs import unit
 from lossary._registry import objective
+from lossary._values import check_indices
 from lossary.errors import InvalidValueError
 
 
@@ -36,7 +37,7 @@ def nd(
     check_shape("nd", "teacher", teacher, tuple(student.shape))
     check_shape("nd", "target", target, tuple(student.shape[:1]))
     s = widen(student)
-    direction = unit(class_means.to(s.dtype))[target.long()]  # a uint8 would be taken for a mask
+    direction = unit(class_means.to(s.dtype)).index_select(0, target.long())  # which refuses what brackets would wrap
     lengths = torch.stack([torch.linalg.vector_norm(x, dim=1) for x in (s, teacher.detach().to(s.dtype))])
     length = lengths.amax(0)
     length = torch.where(length > 1e-12, length, torch.ones_like(length))
@@ -121,6 +122,7 @@ class NDLoss(Objective):
             given = shape_text(tuple(features.shape))
             raise InvalidValueError(f"{self.name}: features must have shape (N, {width}), got {given}")
         check_shape(self.name, "labels", labels, (features.shape[0],))
+        check_indices(self.name, "labels", labels, "class indices", classes)
         labels = labels.long()
         sums = features.new_zeros((classes, width), dtype=torch.float64).index_add_(0, labels, features.double())
         counts = torch.bincount(labels, minlength=sums.shape[0]).clamp_min(1)
