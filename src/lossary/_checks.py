@@ -37,6 +37,20 @@ def check_shape(owner: str, argument: str, value: Tensor, *allowed: tuple[int, .
         raise InvalidValueError(f"{owner}: {argument} must have shape {shapes}, got {shape_text(tuple(value.shape))}")
 
 
+def check_shape_of_classes(owner: str, output: Tensor, target: Tensor, *allowed: tuple[int, ...], name: str = "logits") -> None:
+    """Refuse another shape of the target for an output (N, C, *), with what to do about the conventions of other tools."""
+    given, shape = tuple(target.shape), tuple(output.shape)
+    if given in allowed:
+        return
+    remedy = ""
+    if given == shape[:-1]:
+        remedy = f": classes go to dimension 1, {name}.{'transpose(1, 2)' if len(shape) == 3 else 'movedim(-1, 1)'}"
+    elif given == (shape[0], 1, *shape[2:]):
+        remedy = ": class indices have no dimension of channels, target.squeeze(1)"
+    shapes = " or ".join(shape_text(each) for each in allowed)
+    raise InvalidValueError(f"{owner}: target must have shape {shapes}, got {shape_text(given)}{remedy}")
+
+
 def check_class_inputs(owner: str, logits: Tensor, target: Tensor, weight: Tensor | None, min_classes: int = 1) -> None:
     """logits (N, C, *); target (N, *) class indices or (N, C, *) probabilities; weight (C,)."""
     check_floating(owner, "logits", logits)
@@ -49,7 +63,7 @@ def check_class_inputs(owner: str, logits: Tensor, target: Tensor, weight: Tenso
     indices = probabilities[:1] + probabilities[2:]
     given = tuple(target.shape)
     if given not in (indices, probabilities):
-        check_shape(owner, "target", target, indices, probabilities)
+        check_shape_of_classes(owner, logits, target, indices, probabilities)
     if given == probabilities:
         if not target.is_floating_point():
             raise InvalidTypeError(

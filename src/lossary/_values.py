@@ -241,6 +241,8 @@ def _no_such_class(given: Given, *, lenient: bool = True) -> Fault | None:
     allowed = f"class indices from 0 to {last}"
     if given.ignore_index is not None:
         allowed += f" or ignore_index={given.ignore_index}"
+    if classes == 1 and not given.one_against_rest and "logits" in given.arguments:  # PyTorch's binary convention: one channel
+        allowed += " (one channel for yes or no becomes two classes by torch.cat([torch.zeros_like(logits), logits], 1))"
     return _first("target", allowed, target, bad, of_index=True)
 
 

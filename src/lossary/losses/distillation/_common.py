@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
+from lossary._checks import check_floating, check_integers, check_shape, check_shape_of_classes, shape_text
 from lossary._rows import Rows, average_over_rows
 from lossary.errors import InvalidValueError
 
@@ -17,7 +17,7 @@ def check_logits(owner: str, student: Tensor, teacher: Tensor, target: Tensor | 
     check_shape(owner, "teacher", teacher, tuple(student.shape))
     if target is not None:
         check_integers(owner, "target", target)
-        check_shape(owner, "target", target, (student.shape[0], *student.shape[2:]))
+        check_shape_of_classes(owner, student, target, (student.shape[0], *student.shape[2:]), name="student")
 
 
 def cross_entropy_of_each(student: Tensor, target: Tensor) -> Tensor:
