@@ -1,4 +1,7 @@
-"""What metrics of all pairs share: checks, and rows of similarities a block at a time, so that nothing grows with the square."""
+"""Checks and blocks of cosines that metrics of all pairs share, so that nothing grows with the square.
+
+Ties are those of :func:`lossary._neighbours.head`.
+"""
 
 from collections.abc import Iterator
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
+from lossary._neighbours import Head, head
 from lossary._objective import widen, without_autocast
 from lossary._pairs import similarities, unit
 from lossary.errors import InvalidValueError
@@ -23,17 +27,19 @@ def check_labelled(owner: str, embedding: Tensor, labels: Tensor) -> None:
     check_shape(owner, "labels", labels, (embedding.shape[0],))
 
 
-def of_cosines(embedding: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """The cosines of a block of rows with all rows; -inf with themselves."""
+def heads(embedding: Tensor, labels: Tensor, k: int) -> Iterator[tuple[slice, Head]]:
+    """The k nearest others of each row by cosine, with their ties, for one block of rows after the other."""
     x = unit(widen(embedding.detach()))
     with without_autocast(x):
-        for rows, s in similarities(x, x) if len(x) else ():
-            yield rows, without_itself(s, rows)
+        for rows, s in similarities(x, x) if len(x) and k else ():
+            s.diagonal(rows.start).fill_(-torch.inf)
+            yield rows, head(s, labels[rows], labels, k)
 
 
-def without_itself(s: Tensor, rows: slice) -> Tensor:
-    s.diagonal(rows.start).fill_(-torch.inf)
-    return s
+def finish(value: Tensor, embedding: Tensor) -> Tensor:
+    """A metric of an embedding (N, D) in its dtype, float32 at least; NaN where a number of the embedding is NaN."""
+    value = value.to(embedding.device, torch.promote_types(embedding.dtype, torch.float32))
+    return torch.where(embedding.detach().isnan().any(), torch.nan, value)
 
 
 def class_sizes(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ class Ranked(NamedTuple):
     relevance: Tensor  # float64 (float32 on Apple's GPUs), 0 for padding
     real: Tensor  # bool
     group: Tensor  # int64: which of the list's groups of equal scores, from 0
-    unordered: Tensor  # (lists,) bool: the score of a real item is not a number
+    undefined: Tensor  # (lists,) bool: the score or the relevance of a real item is NaN
 
 
 def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Ranked:
@@ -36,15 +36,16 @@ def ranked(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -
         check_shape(owner, "mask", mask, tuple(scores.shape))
         if mask.dtype != torch.bool:
             raise InvalidTypeError(f"{owner}: mask must be bool (True for a real item), got {mask.dtype}")
+    undefined = ((scores.isnan() | grades.isnan()) & mask).any(1)
     order = scores.argsort(1, descending=True)
     order = order.gather(1, mask.gather(1, order).argsort(dim=1, descending=True, stable=True))
     sorted_scores, real = scores.gather(1, order), mask.gather(1, order)
     starts = (sorted_scores[:, 1:] != sorted_scores[:, :-1]) | (real[:, 1:] != real[:, :-1])
     group = torch.nn.functional.pad(starts.long().cumsum(1), (1, 0))[:, : scores.shape[1]]
-    return Ranked(grades.gather(1, order).masked_fill(~real, 0.0), real, group, (scores.isnan() & mask).any(1))
+    return Ranked(grades.gather(1, order).masked_fill(~real, 0.0), real, group, undefined)
 
 
 def finish(per_list: Tensor, counts: Tensor, items: Ranked, dtype: torch.dtype, reduction: str) -> Tensor:
-    """The lists that count, reduced. An order of scores that are not numbers means nothing, and so does what comes of it."""
-    per_list = torch.where(items.unordered, torch.nan, per_list).masked_fill(~counts, 0.0)
+    """The lists that count, reduced; a list with NaN is NaN, whether it counts or not."""
+    per_list = torch.where(items.undefined, torch.nan, per_list.masked_fill(~counts, 0.0))
     return reduce(per_list, counts.sum(), reduction).to(torch.promote_types(dtype, torch.float32))

@@ -21,7 +21,9 @@ def icnn_score(
     Each sample retrieves its nearest others by Euclidean distance and uses k of them. *Compact* is 1 less the mean distance to
     neighbours of the same class, each over the distance to the nearest retrieved one of another class and, where a row then
     exceeds 1, over its largest; *apart* is the mean distance to neighbours of other classes over the largest in the batch, and 1
-    if there are none; gamma is the share of neighbours of the same class, which carries no gradient. The paper describes a
+    if there are none; gamma is the share of neighbours of the same class, which carries no gradient.
+    Neighbours at the same distance, up to rounding errors, each count as of the class by its share among them, so that the order of
+    the rows does not matter. The paper describes a
     product of three powers; this is the later one of the programs that can be found, an average without the variance.
 
     Args:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from lossary._domains import PositiveCount, Reduction, checked
-from lossary._objective import double, double_dtype
+from lossary._objective import double_dtype
 from lossary._registry import unit
+from lossary.metrics._expectation import exact, log_choices
 from lossary.metrics._ranking import finish, ranked
 
 
@@ -24,7 +25,7 @@ def mean_reciprocal_rank(
     .. math:: \mathrm{MRR@}k = \frac1L \sum_l \frac{[r_l \le k]}{r_l}
 
     where r is the rank of the first item whose relevance is above 0. Items of equal scores are worth what they are on average over
-    their orders. Lists without a relevant item do not count. A list with a score that is not a number is NaN.
+    their orders. Lists without a relevant item do not count. A list with a score or a relevance that is NaN is NaN.
 
     Args:
         scores: what the model gives each item, higher is better.
@@ -47,16 +48,13 @@ def mean_reciprocal_rank(
     first = relevant.long().argmax(1, keepdim=True) if scores.shape[1] else relevant.long()
     among = (items.group == items.group.gather(1, first)) & items.real  # of the same score as the first relevant item
     before = among.long().argmax(1, keepdim=True) if scores.shape[1] else first
-    size, right = (double(mask_.sum(1, keepdim=True)) for mask_ in (among, among & relevant))
+    size, right = (exact(chosen.sum(1, keepdim=True)) for chosen in (among, among & relevant))
     # In random order, the first of the relevant items is the t-th with chance C(size - t, right - 1) / C(size, right).
-    rank = torch.arange(1, scores.shape[1] + 1, dtype=double_dtype(scores.device), device=scores.device)
-    t = rank - before
+    rank = torch.arange(1, scores.shape[1] + 1, dtype=size.dtype, device=size.device)
+    t = rank - before.to(size.device)
     possible = (t >= 1) & (t <= size - right + 1)
     t = torch.where(possible, t, 1.0)
-    chance = (_log_choices(size - t, right - 1) - _log_choices(size, right)).exp()
+    chance = (log_choices(size - t, right - 1) - log_choices(size, right)).exp()
     looked_at = possible if k is None else possible & (rank <= k)
-    return finish(torch.where(looked_at, chance / rank, 0.0).sum(1), counts, items, scores.dtype, reduction)
-
-
-def _log_choices(n: Tensor, k: Tensor) -> Tensor:
-    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    per_list = torch.where(looked_at, chance / rank, 0.0).sum(1).to(scores.device, double_dtype(scores.device))
+    return finish(per_list, counts, items, scores.dtype, reduction)

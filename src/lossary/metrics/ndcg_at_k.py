@@ -26,7 +26,8 @@ def ndcg_at_k(
 
     where the order pi is that of the scores and pi* that of the relevance. Items of equal scores are worth what they are on average
     over their orders, so that constant scores are no perfect ranking, whatever order the items come in. Lists without a
-    relevant item do not count; programs that give them 1 flatter every model. A list with a score that is not a number is NaN.
+    relevant item do not count; programs that give them 1 flatter every model. A list with a score or a relevance that
+    is NaN is NaN.
 
     Args:
         scores: what the model gives each item, higher is better.

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from lossary import _pairs
+from lossary._blocks import ACCELERATOR_BLOCK
 from lossary._domains import Fraction, PositiveCount, checked
 from lossary._objective import widen, without_autocast
 from lossary._registry import unit
 from lossary.errors import InvalidValueError
-from lossary.metrics._pairwise import check_labelled, class_sizes
+from lossary.metrics._pairwise import check_labelled, class_sizes, finish
 
 _CELLS = 1 << 16  # of the range of cosines, in which a threshold is looked for
+_STEPS = 1 << 22  # of a cosine, to which it is rounded; a multiple of the cells
 
 
 @unit(kind="diagnostic")
@@ -45,7 +47,8 @@ def opis(
     tensor(0.0188)
     """
     utility = _utilities("opis", embedding, labels, far_range, points)
-    return (utility - utility.mean(0)).square().mean() if utility.numel() else utility.sum()
+    value = (utility - utility.mean(0)).square().mean() if utility.numel() else utility.sum()
+    return finish(value, embedding)
 
 
 @unit(kind="diagnostic")
@@ -82,10 +85,10 @@ def epsilon_opis(
     """
     utility = _utilities("epsilon_opis", embedding, labels, far_range, points)
     if not utility.numel():
-        return utility.sum()
+        return finish(utility.sum(), embedding)
     count = max(1, round(epsilon * len(utility)))
     ascending = utility.sort(0).values
-    return (ascending[-count:].mean(0) - ascending[:count].mean(0)).mean()
+    return finish((ascending[-count:].mean(0) - ascending[:count].mean(0)).mean(), embedding)
 
 
 def _utilities(owner: str, embedding: Tensor, labels: Tensor, far_range: tuple[float, float], points: int) -> Tensor:
@@ -137,11 +140,13 @@ def _pairs_of_ordered(x: Tensor, last: Tensor) -> Iterator[tuple[int, Tensor, Te
     follow as a list of their first rows and one of their cosines.
     """
     n, transposed = len(x), x.T.contiguous()
+    size = _pairs.BLOCK if x.device.type == "cpu" else min(ACCELERATOR_BLOCK, 1 << 24)  # beyond, float32 does not count
     with without_autocast(x):
         start = 0
         while start < n:
-            stop = min(n, start + max(_pairs.FEWEST_ANCHORS, _pairs.BLOCK // (n - start)))
+            stop = min(n, start + max(_pairs.FEWEST_ANCHORS, size // (n - start)))
             s = (x[start:stop] @ transposed[:, start:]).clamp_(-1, 1)
+            s.mul_(_STEPS).round_().div_(_STEPS)  # else rounding decides on which side of a threshold 0.5 lies
             places = torch.arange(start, int(last[stop - 1]), device=x.device)
             near, alike = s[:, : len(places)], places < last[start:stop, None]
             row, column = (alike & (places > places[: stop - start, None])).nonzero().unbind(1)

@@ -7,6 +7,7 @@ from lossary._checks import check_floating, check_shape, check_tensor
 from lossary._domains import Interval, PositiveCount, checked
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
+from lossary.metrics._expectation import exact
 
 
 @unit(kind="diagnostic")
@@ -78,6 +79,7 @@ def pass_at_n_from_counts(correct: Tensor, samples: int | Tensor, n: PositiveCou
     correct, total = correct.long(), total.long()
     if ((correct < 0) | (correct > total) | (total < n)).any():
         raise InvalidValueError(f"{owner}: correct must be from 0 to samples, and samples at least n={n}, for every problem")
-    remaining = total[:, None] - torch.arange(n, dtype=torch.float64, device=correct.device)  # (M, n), 1 or more
-    share = (correct[:, None] / remaining).clamp_max(1.0)  # of the answers left that are right
+    right, total = exact(correct), exact(total)
+    remaining = total[:, None] - torch.arange(n, dtype=torch.float64, device=total.device)  # (M, n), 1 or more
+    share = (right[:, None] / remaining).clamp_max(1.0)  # of the answers left that are right
     return -torch.expm1(torch.log1p(-share).sum(1)).sum() / max(correct.numel(), 1)

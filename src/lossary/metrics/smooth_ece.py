@@ -118,6 +118,8 @@ def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive |
 
     .. math:: f_i = \max_c \mathrm{softmax}(z_i)_c, \qquad y_i = [\mathrm{argmax}_c z_{ic} = t_i]
 
+    Of several classes with the largest logit each counts as the answer in equal shares.
+
     Args:
         logits, target: the classifier's outputs and the true classes.
         bandwidth: as in :func:`smooth_ece`.
@@ -137,10 +139,14 @@ def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive |
     check_shape("smooth_ece_from_logits", "target", target, (logits.shape[0], *logits.shape[2:]))
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise InvalidTypeError(f"smooth_ece_from_logits: target must be class indices (int64), got {target.dtype}")
-    confidence, label = _widened(logits).softmax(1).max(1)
     index, ignored = class_indices(target, ignore_index)
     check_indices("smooth_ece_from_logits", "target", index, "class indices", logits.shape[1])
-    error = smooth_ece(confidence[~ignored], (label == index)[~ignored], bandwidth)
+    p = _widened(logits).softmax(1).movedim(1, -1)[~ignored]  # (samples, C)
+    confidence = p.amax(1, keepdim=True)
+    top = p.detach() == confidence.detach()
+    answer = torch.arange(p.shape[1], device=p.device) == index[~ignored].unsqueeze(1)
+    right = (top & answer).sum(1) / top.sum(1).clamp_min(1)  # of several classes at the top, each is the answer in equal shares
+    error = smooth_ece(confidence.squeeze(1), right, bandwidth)
     return error.to(torch.promote_types(logits.dtype, torch.float32))
 
 
