@@ -30,11 +30,13 @@ from rich.table import Table
 
 import lossary
 from lossary.arena.data import load
-from lossary.arena.models import Trainee, make_model, make_trainee
+from lossary.arena.models import Trainee, make_trainee
+from lossary.arena.networks import make_model
 from lossary.arena.protocol import make_protocol
+from lossary.arena.recipe import Recipe
 from lossary.arena.splits import Split, make_splits
 from lossary.arena.tasks import Candidate
-from lossary.arena.train import Recipe, Run, Trained, stacked_features, train
+from lossary.arena.train import Run, Trained, stacked_features, train
 from lossary.arena.tuning import LEARNING_RATES
 from page import save
 

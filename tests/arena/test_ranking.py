@@ -17,9 +17,10 @@ import lossary
 from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_trainee
 from lossary.arena.protocol import make_protocol
+from lossary.arena.recipe import Recipe
 from lossary.arena.splits import make_splits
 from lossary.arena.tasks import METRICS, PADDING
-from lossary.arena.train import Recipe, Run, train
+from lossary.arena.train import Run, train
 from lossary.errors import DataError, InvalidValueError, LossaryError
 from lossary.losses.ranking import _common
 

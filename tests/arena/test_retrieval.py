@@ -16,10 +16,11 @@ from lossary import _pairs
 from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_trainee
 from lossary.arena.protocol import make_protocol
+from lossary.arena.recipe import Recipe, balanced_order
 from lossary.arena.run import _build
 from lossary.arena.splits import make_splits
 from lossary.arena.tasks import METRICS, Candidate
-from lossary.arena.train import Recipe, Run, Trained, balanced_order, stacked_features, train
+from lossary.arena.train import Run, Trained, stacked_features, train
 from lossary.errors import DataError, InvalidValueError, LossaryError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}

@@ -10,9 +10,10 @@ import lossary
 from lossary.arena.data import load
 from lossary.arena.models import Predictor, Trainee, make_trainee
 from lossary.arena.protocol import make_protocol
+from lossary.arena.recipe import Recipe, batch_order
 from lossary.arena.splits import Part, Split, make_splits
 from lossary.arena.tasks import Candidate, outputs
-from lossary.arena.train import Predict, Recipe, Run, Trained, batch_order, stacked_features, train
+from lossary.arena.train import Predict, Run, Trained, stacked_features, train
 
 DATA = ("wine", "breast_cancer", "diabetes")
 RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]

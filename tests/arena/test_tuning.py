@@ -85,9 +85,9 @@ def test_a_trial_is_trained_as_if_it_were_alone() -> None:
 
 
 def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidValueError, match="trials must be at least 0, got -1"):
+    with pytest.raises(InvalidValueError, match="compare: trials must be an integer >= 0, got -1"):
         lossary.compare("wine", trials=-1, store=None)
-    with pytest.raises(InvalidValueError, match="sampler must be one of qmc, random, got 'grid'"):
+    with pytest.raises(InvalidValueError, match="compare: sampler must be 'qmc' or 'random', got 'grid'"):
         lossary.compare("wine", trials=2, sampler="grid", store=None)
     import sys
 

@@ -104,7 +104,7 @@ def test_an_export_does_not_replace_the_data(tmp_path: Path) -> None:
         (["digts"], "did you mean 'digits'"),
         (["wine", "-o", "squentropi"], "there is no objective named 'squentropi'; did you mean 'squentropy'"),
         (["nothing.csv", "-t", "y"], "there is no file nothing.csv"),
-        (["wine", "--seeds", "1"], "seeds must be at least 2"),
+        (["wine", "--seeds", "1"], "seeds must be an integer >= 2"),
         (["wine", "--target", "y"], "wine has its own target"),
         (["wine", "--export", "xls"], "a comparison can be written as .csv, .parquet, .json, .md, got '.xls'"),
         (["wine", "iris", "wine"], "data sets must differ in name, as their reports do, got wine and wine"),

@@ -121,7 +121,7 @@ def compare(
     baseline: str | None = None,
     metric: str | None = None,
     seeds: int = 5,
-    learning_rates: Sequence[float] | None = None,
+    learning_rates: float | Sequence[float] | None = None,
     trials: int = 0,
     sampler: str = "qmc",
     epochs: int = 60,

@@ -4,24 +4,28 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from lossary._domains import Count, Interval, OneOf, OneOrMore, PositiveCount, checked
 from lossary._registry import spec, specs
 from lossary.arena._code import code_of
 from lossary.arena._division import shares_of_classes
 from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at
 from lossary.arena.data import Data
-from lossary.arena.models import check_model, load_factory
-from lossary.arena.tasks import Candidate, Task, check_candidate
-from lossary.arena.train import Recipe
-from lossary.arena.tuning import LEARNING_RATES, Points, draw, parameters_of, rates_of
+from lossary.arena.networks import check_model, load_factory
+from lossary.arena.recipe import Recipe
+from lossary.arena.tasks import Candidate, Metric, Task, check_candidate
+from lossary.arena.tuning import LEARNING_RATES, SAMPLERS, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
 FORMAT = 5  # raise when a stored unit would mean something else
 UNIT_OF_WORK = ("lossary.arena.run", "lossary.arena.splits")  # the modules that do what a protocol says
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
+Seeds = Annotated[int, Interval(low=2, whole=True)]  # of one alone a difference has no interval
+Rates = Annotated[float | Sequence[float], OneOrMore(Interval(low=0.0, high=1e3, open_low=True))]
+Sampler = Annotated[str, OneOf(SAMPLERS)]
 MOST_ALIKE = 4  # rows of each class in a batch of a retrieval, where there are classes enough to fill it
 
 
@@ -146,36 +150,26 @@ def _code(candidate: Candidate, model: str) -> str:
     return code_of(*UNIT_OF_WORK, candidate.spec.cls, candidate.spec.function, *(spec(name).cls for name in named), *own)
 
 
+@checked("compare")
 def make_protocol(
     data: Data,
     *,
     objectives: Sequence[str] | None = None,
     baseline: str | None = None,
     metric: str | None = None,
-    seeds: int = 5,
-    learning_rates: Sequence[float] | None = None,
-    trials: int = 0,
-    sampler: str = "qmc",
-    epochs: int = 60,
-    batch_size: int | None = None,
-    patience: int = 0,
+    seeds: Seeds = 5,
+    learning_rates: Rates | None = None,
+    trials: Count = 0,
+    sampler: Sampler = "qmc",
+    epochs: PositiveCount = 60,
+    batch_size: PositiveCount | None = None,
+    patience: Count = 0,
     model: str | None = None,
-    hidden: int = 64,
+    hidden: PositiveCount = 64,
 ) -> Protocol:
     """Fill in what was left open from what the data look like, and refuse what cannot work before any training."""
-    if seeds < 2:
-        raise InvalidValueError(f"seeds must be at least 2, so that differences have an interval, got {seeds}")
-    if epochs < 1:
-        raise InvalidValueError(f"epochs must be at least 1, got {epochs}")
-    if hidden < 1:
-        raise InvalidValueError(f"hidden must be at least 1, got {hidden}")
-    rates = LEARNING_RATES if learning_rates is None else tuple(sorted(set(learning_rates)))
-    if not rates or not all(0 < rate < 1e3 for rate in rates):
-        raise InvalidValueError(f"learning rates must be numbers above 0 and below 1000, got {list(rates)}")
-    if trials < 0:
-        raise InvalidValueError(f"trials must be at least 0, got {trials}")
-    if patience < 0:
-        raise InvalidValueError(f"patience must be at least 0, got {patience}")
+    given = LEARNING_RATES if learning_rates is None else learning_rates
+    rates = tuple(sorted(set(given))) if isinstance(given, Sequence) else (given,)
     images = data.images is not None
     chosen_model = model or ("cnn" if images else "mlp")
     check_model(chosen_model, images)
@@ -183,26 +177,13 @@ def make_protocol(
     validation_share, test_share = VALIDATION_SHARE, TEST_SHARE
     if kind == "retrieval":
         validation_share, test_share = shares_of_classes(data.task.num_classes)
-    look, chosen = "", []
-    if objectives is None:
-        seen = look_at(data, validation_share, test_share)
-        look, chosen = str(seen), list(choose_candidates(seen, judge))
-    candidates = [Candidate.parse(text) for text in objectives or ()] or [choice.candidate for choice in chosen]
-    if not candidates:
-        raise InvalidValueError("objectives must name at least one objective")
+    look, choices = _chosen(data, judge, validation_share, test_share) if objectives is None else ("", [])
+    named = [choice.candidate for choice in choices] if objectives is None else [Candidate.parse(text) for text in objectives]
     base = BASELINES[kind] if baseline is None else Candidate.parse(baseline)
-    if base not in candidates:
-        candidates.insert(0, base)
-        chosen[:0] = [Choice(base, "named as the baseline")] if chosen else []
-    labels = [candidate.label for candidate in candidates]
-    if len(set(labels)) < len(labels):
-        raise InvalidValueError(f"objectives must differ, got {', '.join(labels)}")
-    if len(candidates) < 2:
-        raise InvalidValueError(f"a comparison needs an objective beside the baseline {base.label}")
-    for candidate in candidates:
-        check_candidate(candidate, data.task)
-        if judge.needs_probabilities and candidate.spec.link != "probabilities":
-            raise InvalidValueError(f"{candidate.objective}: it predicts no probabilities, which the metric {judge.name} is about")
+    candidates = named if base in named or not named else [base, *named]
+    if choices and base not in named:
+        choices.insert(0, Choice(base, "named as the baseline"))
+    _check_candidates(candidates, base, data.task, judge)
     points: Points = ()
     if trials:  # the grid's ends are then the bounds of what is drawn
         points = draw(trials, 1 + max(len(candidate.spec.tune) for candidate in candidates), sampler)
@@ -224,8 +205,28 @@ def make_protocol(
         validation_share=validation_share,
         test_share=test_share,
         look=look,
-        reasons=tuple(choice.reason for choice in chosen),
+        reasons=tuple(choice.reason for choice in choices),
     )
+
+
+def _chosen(data: Data, judge: Metric, validation_share: float, test_share: float) -> tuple[str, list[Choice]]:
+    """What the data look like, and the candidates that suit them."""
+    look = look_at(data, validation_share, test_share)
+    return str(look), list(choose_candidates(look, judge))
+
+
+def _check_candidates(candidates: Sequence[Candidate], base: Candidate, task: Task, judge: Metric) -> None:
+    if not candidates:
+        raise InvalidValueError("compare: objectives must name at least one objective, got none")
+    labels = [candidate.label for candidate in candidates]
+    if len(set(labels)) < len(labels):
+        raise InvalidValueError(f"compare: objectives must differ, got {', '.join(labels)}")
+    if len(candidates) < 2:
+        raise InvalidValueError(f"compare: objectives must name another one than the baseline {base.label}")
+    for candidate in candidates:
+        check_candidate(candidate, task)
+        if judge.needs_probabilities and candidate.spec.link != "probabilities":
+            raise InvalidValueError(f"{candidate.objective}: it predicts no probabilities, which the metric {judge.name} is about")
 
 
 def _batches(data: Data, validation_share: float, test_share: float, asked: int | None) -> tuple[int, int]:
@@ -243,7 +244,7 @@ def _batches(data: Data, validation_share: float, test_share: float, asked: int 
         each = int(np.clip(np.median(counts[counts > 1]), 2, MOST_ALIKE))
         least, why = 2 * each, f", as a batch of a retrieval holds two classes of {each} or more"
     if not least <= size <= train:
-        raise InvalidValueError(f"batch_size must be from {least} to the {train} {what}{why}, got {size}")
+        raise InvalidValueError(f"compare: batch_size must be from {least} to the {train} {what}{why}, got {size}")
     if not each:
         return size, 0
     classes = data.task.num_classes - round(validation_share * data.task.num_classes) - round(test_share * data.task.num_classes)

@@ -16,9 +16,10 @@ from lossary._objective import Objective
 from lossary.arena._memory import PeakMemory
 from lossary.arena.data import Data
 from lossary.arena.models import Trainee, make_trainee
+from lossary.arena.recipe import Recipe
 from lossary.arena.splits import Split, make_splits
 from lossary.arena.tasks import Candidate, Metric, Task, build, outputs
-from lossary.arena.train import Predict, Recipe, Run, Trained, train
+from lossary.arena.train import Predict, Run, Trained, train
 from lossary.errors import InvalidValueError
 
 if TYPE_CHECKING:  # what a protocol says counts by its values, so that its code is none that a unit of work depends on
@@ -87,76 +88,32 @@ def run_unit(
 
 def _run_unit(protocol: "Protocol", candidate: Candidate, splits: Sequence[Split], progress: Callable[[int], None] | None) -> Unit:
     started = time.perf_counter()
-    spec, task = candidate.spec, protocol.task
-    metric = task.metric(protocol.metric)
-    axes = (len(splits), len(protocol.learning_rates))
-    stacks = _stacks(protocol.trials(candidate))
+    task, recipe, vmap = protocol.task, protocol.recipe, candidate.spec.vmap
+    stacks = [_Stack(protocol, candidate, splits, own, trials) for own, trials in _alike(protocol.trials(candidate))]
     trained: list[Trained] = []
     memory = 0
-    for number, (own, trials) in enumerate(stacks):
-        runs = [Run(place, protocol.learning_rates[trial]) for place in range(len(splits)) for trial in trials]
-        trainees = [
-            make_trainee(
-                protocol.model,
-                splits[run.split].shape,
-                outputs(spec.family, task, protocol.hidden),
-                protocol.hidden,
-                splits[run.split].seed,
-                functools.partial(_build, candidate, own, task, splits[run.split]),
-                spec.family,
-                spec.consumes == "embedding",
-                task.kind,
-            )
-            for run in runs
-        ]
-
-        memory = max(memory, _step_memory(trainees[0], splits[runs[0].split], protocol.recipe))
-
-        def judge(predict: Predict, runs: list[Run] = runs) -> Array:
-            predictions = predict("validation")
-            values = [
-                metric(splits[run.split].validation.truth, as_scores(predictions[i], task, spec.family, splits[run.split]))
-                for i, run in enumerate(runs)
-            ]
-            return np.array(values) if metric.greater_is_better else -np.array(values)
-
-        def tell(epoch: int, number: int = number) -> None:
-            if progress is not None:
-                progress((number * protocol.recipe.epochs + epoch) // len(stacks))
-
-        trained.append(train(trainees, splits, runs, protocol.recipe, judge, tell, batched=spec.vmap))
-    checkpoints = [epoch for epoch in range(1, protocol.recipe.epochs + 1) if protocol.recipe.looks_at(epoch)]
-    curve, validation = np.full((*axes, len(checkpoints)), np.nan), np.full(axes, np.nan)
-    losses = np.full((*axes, protocol.recipe.epochs), np.nan)
-    where: dict[tuple[int, int], tuple[Trained, int]] = {}
-    for (_, trials), stack in zip(stacks, trained, strict=True):
-        for member, (place, trial) in enumerate((place, trial) for place in range(axes[0]) for trial in trials):
-            seen = stack.curve[member] if metric.greater_is_better else -stack.curve[member]
-            curve[place, trial, : len(seen)] = seen
-            validation[place, trial] = seen[stack.best[member]]
-            losses[place, trial] = stack.losses[member]
-            where[place, trial] = stack, member
-    longest = int((~np.isnan(losses)).any((0, 1)).sum())
-    kept = [k for k, epoch in enumerate(checkpoints) if epoch <= longest]
-    chosen = choose(validation, metric)
-    read = []
-    for place, split in enumerate(splits):
-        stack, member = where[place, max(int(chosen[place]), 0)]
-        read.append(stack.predict(split.test.features.unsqueeze(0), [member])[0])
-    scores = [as_scores(read[i], task, spec.family, split) for i, split in enumerate(splits)]
-    test = {
-        judge_.name: np.array([_read(judge_, spec.link, split.test.truth, scores[i], chosen[i]) for i, split in enumerate(splits)])
-        for judge_ in task.metrics
-    }
-    reasons = [stack.why_not_batched for stack in trained] if spec.vmap else ["the objective cannot be stacked"]
+    for number, stack in enumerate(stacks):
+        trainees = stack.trainees()
+        memory = max(memory, _step_memory(trainees[0], splits[0], recipe))
+        tell = functools.partial(_tell, progress, number * recipe.epochs, len(stacks))
+        trained.append(train(trainees, splits, stack.runs, recipe, stack.judge, tell, batched=vmap))
+    course = _course(stacks, trained)
+    chosen = choose(course.validation, task.metric(protocol.metric))
+    scores = []
+    for seed, split in enumerate(splits):
+        trial = max(int(chosen[seed]), 0)
+        number = next(number for number, stack in enumerate(stacks) if trial in stack.trials)
+        predicted = trained[number].predict(split.test.features.unsqueeze(0), [stacks[number].member(seed, trial)])[0]
+        scores.append(as_scores(predicted, task, candidate.spec.family, split))
+    reasons = [stack.why_not_batched for stack in trained] if vmap else ["the objective cannot be stacked"]
     return Unit(
         candidate=candidate,
-        validation=validation,
-        losses=losses,
-        curve=curve[:, :, kept],
-        curve_epochs=np.array(checkpoints)[kept],
+        validation=course.validation,
+        losses=course.losses,
+        curve=course.curve,
+        curve_epochs=course.curve_epochs,
         chosen=chosen,
-        test=test,
+        test={metric.name: _test_values(metric, candidate.spec.link, splits, scores, chosen) for metric in task.metrics},
         predictions=np.stack(scores).astype(np.float32),
         truth=np.stack([split.test.truth for split in splits]),
         batched=all(stack.batched for stack in trained),
@@ -165,6 +122,88 @@ def _run_unit(protocol: "Protocol", candidate: Candidate, splits: Sequence[Split
         seconds_per_step=float(np.mean([stack.seconds_per_step for stack in trained])),
         peak_memory=memory,
     )
+
+
+def _tell(progress: Callable[[int], None] | None, before: int, stacks: int, epoch: int) -> None:
+    """Report an epoch of one stack as a part of the epochs of all of them."""
+    if progress is not None:
+        progress((before + epoch) // stacks)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Runs that one program trains together: all seeds, in the trials that share the objective's own hyper-parameters."""
+
+    protocol: "Protocol"
+    candidate: Candidate
+    splits: Sequence[Split]
+    own: Mapping[str, float]
+    trials: Sequence[int]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [Run(seed, self.protocol.learning_rates[trial]) for seed in range(len(self.splits)) for trial in self.trials]
+
+    def member(self, seed: int, trial: int) -> int:
+        """The position of a run in the stack."""
+        return seed * len(self.trials) + self.trials.index(trial)
+
+    def trainees(self) -> list[Trainee]:
+        return [self._trainee(self.splits[run.split]) for run in self.runs]
+
+    def _trainee(self, split: Split) -> Trainee:
+        spec, task, hidden = self.candidate.spec, self.protocol.task, self.protocol.hidden
+        return make_trainee(
+            self.protocol.model,
+            split.shape,
+            outputs(spec.family, task, hidden),
+            hidden,
+            split.seed,
+            functools.partial(_build, self.candidate, self.own, task, split),
+            spec.family,
+            spec.consumes == "embedding",
+            task.kind,
+        )
+
+    def judge(self, predict: Predict) -> Array:
+        """The deciding metric on validation data for each run (runs,), negated where less is better."""
+        task = self.protocol.task
+        metric, predictions = task.metric(self.protocol.metric), predict("validation")
+        values = []
+        for prediction, run in zip(predictions, self.runs, strict=True):
+            split = self.splits[run.split]
+            values.append(metric(split.validation.truth, as_scores(prediction, task, self.candidate.spec.family, split)))
+        return np.array(values) if metric.greater_is_better else -np.array(values)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """Validation and training loss of all runs; the axes are those of :class:`Unit`."""
+
+    validation: Array
+    losses: Array
+    curve: Array
+    curve_epochs: Array
+
+
+def _course(stacks: Sequence[_Stack], trained: Sequence[Trained]) -> _Course:
+    """Put the runs of all stacks in order of seeds and trials."""
+    protocol, seeds = stacks[0].protocol, range(len(stacks[0].splits))
+    recipe, sign = protocol.recipe, 1 if protocol.task.metric(protocol.metric).greater_is_better else -1
+    checkpoints = [epoch for epoch in range(1, recipe.epochs + 1) if recipe.looks_at(epoch)]
+    axes = len(seeds), len(protocol.learning_rates)
+    validation, losses = np.full(axes, np.nan), np.full((*axes, recipe.epochs), np.nan)
+    curve = np.full((*axes, len(checkpoints)), np.nan)
+    for stack, found in zip(stacks, trained, strict=True):
+        for seed, trial in ((seed, trial) for seed in seeds for trial in stack.trials):
+            member = stack.member(seed, trial)
+            seen = sign * found.curve[member]
+            curve[seed, trial, : len(seen)] = seen
+            validation[seed, trial] = seen[found.best[member]]
+            losses[seed, trial] = found.losses[member]
+    longest = int((~np.isnan(losses)).any((0, 1)).sum())
+    kept = [k for k, epoch in enumerate(checkpoints) if epoch <= longest]
+    return _Course(validation, losses, curve[:, :, kept], np.array(checkpoints)[kept])
 
 
 def _build(candidate: Candidate, own: Mapping[str, float], task: Task, split: Split, width: int) -> Objective:
@@ -179,17 +218,13 @@ def _build(candidate: Candidate, own: Mapping[str, float], task: Task, split: Sp
     )
 
 
-def _stacks(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], list[int]]]:
-    """Trials that share the objective's own hyper-parameters, which one program can train together."""
-    stacks: list[tuple[dict[str, float], list[int]]] = []
-    for number, own in enumerate(trials):
-        for known, members in stacks:
-            if known == own:
-                members.append(number)
-                break
-        else:
-            stacks.append((own, [number]))
-    return stacks
+def _alike(trials: Sequence[dict[str, float]]) -> list[tuple[dict[str, float], list[int]]]:
+    """Trials that share the objective's own hyper-parameters: each set of these, with the numbers of its trials."""
+    sets: list[dict[str, float]] = []
+    for own in trials:
+        if own not in sets:
+            sets.append(own)
+    return [(own, [number for number, other in enumerate(trials) if other == own]) for own in sets]
 
 
 def _step_memory(trainee: Trainee, split: Split, recipe: Recipe) -> int:
@@ -210,10 +245,11 @@ def choose(validation: Array, metric: Metric) -> Array:
     return np.where(np.isfinite(goodness.max(axis=1)), best, -1)
 
 
-def _read(judge: Metric, link: str, truth: Array, scores: Array, chosen: int) -> float:
-    if chosen < 0 or (judge.needs_probabilities and link != "probabilities"):
-        return float("nan")
-    return judge(truth, scores)
+def _test_values(metric: Metric, link: str, splits: Sequence[Split], scores: Sequence[Array], chosen: Array) -> Array:
+    """One metric on the test part for each seed (seeds,), NaN where every run diverged or the metric needs probabilities."""
+    if metric.needs_probabilities and link != "probabilities":
+        return np.full(len(splits), np.nan)
+    return np.array([metric(split.test.truth, scores[seed]) if chosen[seed] >= 0 else np.nan for seed, split in enumerate(splits)])
 
 
 _ARRAYS = ("validation", "losses", "curve", "curve_epochs", "chosen", "predictions", "truth")

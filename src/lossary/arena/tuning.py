@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lossary._extras import require
-from lossary.errors import InvalidValueError
 
 SamplerName = Literal["qmc", "random"]
 SAMPLERS: tuple[SamplerName, ...] = ("qmc", "random")
@@ -22,8 +21,6 @@ Points = tuple[tuple[float, ...], ...]  # (trials, dimensions), each from 0 to 1
 
 def draw(trials: int, dimensions: int, sampler: str) -> Points:
     """Points of the unit cube from an Optuna sampler, ordered by the first coordinate."""
-    if sampler not in SAMPLERS:
-        raise InvalidValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     require("a comparison that tunes more than a grid of learning rates", "optuna")
     import optuna
 
