@@ -1,12 +1,13 @@
 """Finished work is kept whole, by several processes at once, or a sentence says why not."""
 
+import os
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.processes import run_together
 
 from lossary.arena.store import Store
 from lossary.errors import StoreError
@@ -66,6 +67,8 @@ def test_a_file_that_somebody_holds_on_to_says_so(tmp_path: Path) -> None:
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
+from tests.processes import run_together
+
 from lossary.arena.store import Store
 store = Store(Path(sys.argv[1]))
 for i in range(40):
@@ -75,8 +78,7 @@ for i in range(40):
 
 def test_two_processes_share_a_store(tmp_path: Path) -> None:
     path = tmp_path / "arena.sqlite"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "ab"]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    run_together([[sys.executable, "-c", WRITER, path, name] for name in "ab"], os.environ)
     store = Store(path)
     for name in "ab":
         for i in range(40):

@@ -12,18 +12,19 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from lossary._domains import OneOf, PositiveCount, checked
 from lossary._extras import require
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit, pack, run_unit, splits_of, unpack
 from lossary.arena.store import Store
 from lossary.arena.tasks import Candidate
-from lossary.errors import InvalidValueError, LossaryError
+from lossary.errors import LossaryError
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
@@ -44,20 +45,17 @@ class Event:
     epochs: int
 
 
+@checked("compare")
 def run_protocol(
     data: Data,
     protocol: Protocol,
     store: Store | None,
     tell: Callable[[Event], None] | None = None,
     *,
-    engine: str = "local",
-    workers: int = 1,
+    engine: Annotated[str, OneOf(ENGINES)] = "local",
+    workers: PositiveCount = 1,
 ) -> list[Unit]:
     """All units of a protocol, each from the store where it was kept there, and kept as soon as it is finished."""
-    if engine not in ENGINES:
-        raise InvalidValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if workers < 1:
-        raise InvalidValueError(f"workers must be at least 1, got {workers}")
     numbers = {candidate.label: number for number, candidate in enumerate(protocol.candidates, start=1)}
 
     def say(kind: EventKind, candidate: Candidate, epoch: int) -> None:
@@ -98,6 +96,7 @@ def _here(data: Data, protocol: Protocol, missing: Sequence[Candidate], say: Say
         yield candidate, run_unit(protocol, candidate, splits, progress)
 
 
+_NOT_GUARDED = 86  # the exit code of a worker that was about to start workers of its own
 # What a worker process was given when it started, and what it made of it.
 _worker: dict[str, Any] = {}
 
@@ -126,9 +125,12 @@ def _in_processes(data: Data, protocol: Protocol, missing: Sequence[Candidate], 
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(data, protocol, messages))
+    waiting: dict[Future[Unit], Candidate] = {}
+    processes: list[Any] = []
     try:
-        places = [protocol.candidates.index(candidate) for candidate in missing]
-        waiting = {pool.submit(_work, place): protocol.candidates[place] for place in places}
+        for candidate in missing:
+            waiting[_submit(pool, protocol.candidates.index(candidate))] = candidate
+        processes = list((pool._processes or {}).values())
         while waiting:
             ready, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             with contextlib.suppress(queue.Empty):
@@ -138,15 +140,36 @@ def _in_processes(data: Data, protocol: Protocol, missing: Sequence[Candidate], 
             for future in ready:
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool:
-        raise LossaryError(
-            "a worker process was ended from outside, perhaps for want of memory; finished objectives are kept, run it again"
-        ) from None
+        raise LossaryError(_why_broken(processes, workers)) from None
     finally:
-        for process in list((pool._processes or {}).values()):
-            if process.is_alive() and "waiting" in locals() and waiting:
+        for process in processes:
+            if waiting and process.is_alive():
                 process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
         messages.close()
+
+
+def _submit(pool: ProcessPoolExecutor, place: int) -> "Future[Unit]":
+    try:
+        return pool.submit(_work, place)
+    except BrokenProcessPool:
+        raise
+    except RuntimeError as error:
+        if "bootstrapping" not in str(error):
+            raise
+        # This is a worker, which imports the script and so came to the comparison again: the process that compares says why.
+        raise SystemExit(_NOT_GUARDED) from None
+
+
+def _why_broken(processes: Sequence[Any], workers: int) -> str:
+    for process in processes:
+        process.join()
+    if any(process.exitcode == _NOT_GUARDED for process in processes):
+        return (
+            f"compare: workers={workers} starts processes that import the script first, and this script compares when it is"
+            ' imported; put the comparison below: if __name__ == "__main__":'
+        )
+    return "a worker process was ended from outside, perhaps for want of memory; finished objectives are kept, run it again"
 
 
 def _on_ray(data: Data, protocol: Protocol, missing: Sequence[Candidate]) -> Finished:
