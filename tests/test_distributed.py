@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests import ring_worker
+from tests.processes import run_together
 from tests.ring_worker import CASES, PAIR, alone
 
 import lossary
@@ -30,21 +30,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": places}
     if _loopback():
         environment["GLOO_SOCKET_IFNAME"] = _loopback()
-    workers = [
-        subprocess.Popen(
-            [sys.executable, ring_worker.__file__, (home / "store").as_uri(), str(rank), str(SIZE), str(answer)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for rank, answer in enumerate(answers)
-    ]
-    try:
-        said = [worker.communicate(timeout=120)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert all(worker.returncode == 0 for worker in workers), "\n".join(said)
+    command = [sys.executable, ring_worker.__file__, (home / "store").as_uri(), str(SIZE)]
+    run_together([[*command, str(rank), answer] for rank, answer in enumerate(answers)], environment)
     return [pickle.loads(answer.read_bytes()) for answer in answers]
 
 

@@ -17,7 +17,7 @@ QUICK = ["--seeds", "2", "--epochs", "3", "--learning-rate", "0.001", "--hidden"
 
 def lossary(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+        [sys.executable, "-m", "lossary", *arguments], capture_output=True, text=True, cwd=cwd, timeout=1800, check=False
     )
 
 
@@ -133,7 +133,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "cross_entropy (1 of 6): finished" in first
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=120)
+    _, rest = process.communicate(timeout=1800)
     assert process.returncode == 130
     assert "stopped; finished objectives are kept" in rest
     assert "Traceback" not in rest

@@ -18,7 +18,7 @@ from torch import Tensor
 from lossary.testing._subject import Batch, Failed, NotApplicable, Subject, call, first_line
 from lossary.testing._worker import FEATURES, Joint, gradients, read, write
 
-TIMEOUT = 60.0
+TIMEOUT = 1800.0  # seconds, far above what a busy machine needs: processes that fail say so at once
 _SIZE = 2
 _workers: list[subprocess.Popen[bytes]] = []
 
