@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-TITLE = "# How fast Lossary is\n\nWritten by `make bench`; seconds differ from machine to machine, ratios hardly.\n"
+TITLE = "# How fast Lossary is\n\nWritten by `make bench`; seconds differ from machine to machine, ratios less.\n"
 
 
 def save(path: Path, part: str, command: str, printed: str) -> None:
