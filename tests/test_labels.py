@@ -11,6 +11,7 @@ from torch import Tensor
 
 import lossary
 from lossary import _blocks, _kernels, _one_pass
+from lossary.errors import InvalidIndexError
 from lossary.functional import binary_cross_entropy
 
 LOSSES: list[tuple[str, dict[str, Any]]] = [
@@ -157,7 +158,7 @@ def test_one_label_of_each_row_in_the_compiled_loop(monkeypatch: pytest.MonkeyPa
         found, expected = compiled_and_plain(monkeypatch, run)
         torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
     target[5] = classes + 1
-    with pytest.raises(RuntimeError, match="out of bounds"):
+    with pytest.raises(InvalidIndexError, match=rf"target must be class indices from 0 to {classes}, got {classes + 1} at \(5,\)"):
         lossary.create("gumbel_optimized")(logits, target)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lossary.errors import InvalidValueError
+from lossary.errors import InvalidIndexError, InvalidValueError
 from lossary.losses.classification.sample_dice import sample_dice
 from lossary.losses.classification.set_dice import set_dice
 
@@ -103,5 +103,5 @@ def test_lies_between_0_and_1() -> None:
 
 def test_a_class_that_does_not_exist_is_refused() -> None:
     for wrong in (3, -1):
-        with pytest.raises(RuntimeError, match="out of bounds"):
+        with pytest.raises(InvalidIndexError, match=rf"target must be class indices from 0 to 2 .*, got {wrong} at"):
             set_dice(torch.zeros(2, 3), torch.tensor([0, wrong]))
