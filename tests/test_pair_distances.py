@@ -195,3 +195,21 @@ def test_close_pairs_need_no_room_for_all_their_differences(monkeypatch: pytest.
         found = squared_distances(x, x)
     assert max(made) <= 64 * 64
     torch.testing.assert_close(found, (x[:, None] - x).square().sum(2))
+
+
+def test_what_is_nearly_alike_keeps_its_digits_in_losses_of_two_views() -> None:
+    """2 - 2 cos of float32 rows at a distance of 1e-3 would have one digit."""
+    generator = torch.Generator().manual_seed(4)
+    a = torch.randn(300, 8, generator=generator)
+    b = a + 1e-3 * torch.randn(300, 8, generator=generator)
+    u, v = (torch.nn.functional.normalize(x.double(), dim=1) for x in (a, b))
+    expected = (u - v).square().sum(1).mean()
+    bias, scale, weight = torch.tensor(-10.0), torch.tensor(2.0), 1e9
+    with_teacher = losses.univitar(a, a, scale, bias, a, b, distill_weight=weight) - losses.univitar(a, a, scale, bias)
+    for found in (
+        losses.byol(a, b),
+        losses.cross_cosine_similarity(a, b, positive_threshold=2.0),
+        losses.cross_cosine_similarity(a[:40], b[:40], positive_threshold=2.0) / (u - v)[:40].square().sum(1).mean() * expected,
+        2 * with_teacher / weight,
+    ):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)

@@ -1,6 +1,7 @@
 """Gradient caching gives the gradient of the plain backward pass, dropout included, in the memory of a chunk."""
 
 import copy
+import types
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import lossary
-from lossary.nn import GradientCache
+from lossary import LossaryError
+from lossary.nn import GradientCache, gradient_cache
 
 
 def model_of(*layers: nn.Module) -> nn.Sequential:
@@ -93,3 +95,28 @@ def test_misuse_is_refused() -> None:
             cache.backward(inputs)
     with pytest.raises(lossary.LossaryError, match="inputs must have samples in dimension 0, got a single number"):
         cache.backward(torch.tensor(1.0))
+
+
+def test_random_numbers_of_any_accelerator_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each state is asked of the module of the device's type, and given back to it; Apple's has one device alone."""
+    for name, given in (("xpu:1", (torch.device("xpu:1"),)), ("mps", ())):
+        states = {"now": torch.tensor([1])}
+        calls: list[tuple[object, ...]] = []
+
+        def get(*device: object, states: dict[str, torch.Tensor] = states, calls: list[tuple[object, ...]] = calls) -> torch.Tensor:
+            calls.append(device)
+            return states["now"]
+
+        def put(state: torch.Tensor, *device: object, states: dict[str, torch.Tensor] = states) -> None:
+            states["now"] = state
+
+        module = types.SimpleNamespace(get_rng_state=get, set_rng_state=put)
+        monkeypatch.setattr(torch, "get_device_module", lambda kind, module=module: module)
+        kept = gradient_cache.random_state(torch.device(name))
+        states["now"] = torch.tensor([2])
+        gradient_cache.set_random_state(torch.device(name), kept)
+        assert states["now"].tolist() == [1]
+        assert calls == [given]
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: types.SimpleNamespace())
+    with pytest.raises(LossaryError, match="inputs must be on a device whose random numbers can be replayed, got xpu"):
+        gradient_cache.random_state(torch.device("xpu"))

@@ -37,8 +37,9 @@ class GradientCache:
         chunk_size: how many samples the model sees at a time.
     Shape: whatever the model takes, with samples in dimension 0.
     Units: none.
-    Errors: inputs that are no tensors, or not as many as models, a loss that gives no number to differentiate, or a chunk_size
-        below 1, are a ``LossaryError``; what the model refuses, such as inputs of another width, it refuses itself.
+    Errors: inputs that are no tensors, not as many as models, or on a device whose random numbers cannot be replayed, a loss that
+        gives no number to differentiate, or a chunk_size below 1, are a ``LossaryError``; what the model refuses, such as inputs of
+        another width, it refuses itself.
     Source: Gao, Zhang, Han and Callan, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021.
 
     >>> from lossary.losses import SupConLoss
@@ -97,24 +98,49 @@ class GradientCache:
         return chunks
 
 
+def random_state(device: torch.device) -> Tensor:
+    """What the next random numbers of a device depend on."""
+    found: Tensor = _random_numbers(device, "get")(*_which(device))
+    return found
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    _random_numbers(device, "set")(state, *_which(device))
+
+
+def _random_numbers(device: torch.device, verb: str) -> Any:
+    module = torch if device.type in ("cpu", "meta") else torch.get_device_module(device.type)
+    found = getattr(module, f"{verb}_rng_state", None)
+    if found is None:
+        raise InvalidValueError(f"gradient_cache: inputs must be on a device whose random numbers can be replayed, got {device}")
+    return found
+
+
+def _which(device: torch.device) -> tuple[torch.device, ...]:
+    """There may be several devices of most types."""
+    return () if device.type in ("cpu", "meta", "mps") else (device,)
+
+
 class _State:
     """What a model's forward pass depends on besides its input and parameters: random numbers, and buffers that it changes."""
 
     def __init__(self, model: nn.Module, x: Tensor):
         self.model = model
-        self.devices = [x.device] if x.is_cuda else []
-        self.random = torch.get_rng_state()
-        self.of_devices = [torch.cuda.get_rng_state(device) for device in self.devices]
+        devices = {x.device, *(p.device for p in model.parameters())}
+        self.random = {device: random_state(device) for device in (torch.device("cpu"), *devices)}
         self.buffers = [buffer.clone() for buffer in model.buffers()] if model.training else []
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=self.devices):
-            torch.set_rng_state(self.random)
-            for device, state in zip(self.devices, self.of_devices, strict=True):
-                torch.cuda.set_rng_state(state, device)
+        now = {device: random_state(device) for device in self.random}
+        try:
+            for device, state in self.random.items():
+                set_random_state(device, state)
             self.put_back()
             yield
+        finally:
+            for device, state in now.items():
+                set_random_state(device, state)
 
     def put_back(self) -> None:
         with torch.no_grad():

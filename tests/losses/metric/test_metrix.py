@@ -1,6 +1,7 @@
 """What is true of Metrix alone; the conformance suite does the rest."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 import lossary
 from lossary import _pairs
-from lossary.losses.metric.metrix import DRAWS, metrix
+from lossary.losses.metric.metrix import DRAWS, metrix, mix_inputs
 
 
 def of_items(s: list[float], y: list[float], base: str) -> float:
@@ -105,3 +106,30 @@ def test_inputs_are_mixed_with_their_partners() -> None:
     for i in range(6):
         torch.testing.assert_close(mixed[i], share[i] * images[i] + (1 - share[i]) * images[other[i]])
     assert torch.equal(lossary.functional.mix_inputs(images, labels, mix=1.0)[0], images)
+
+
+class Elsewhere(torch.overrides.TorchFunctionMode):
+    """Pretends that a generator is on a device of its own: what it draws must be asked for there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[object] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("generator") is not None:
+            drawn = kwargs.get("device") or args[0].device
+            self.devices.append(torch.device(drawn))
+            kwargs = {**kwargs, "generator": None}
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("pairs", ["positive_negative", "anchor_negative", "alternate"])
+def test_random_numbers_are_drawn_on_the_generators_device(pairs: Any) -> None:
+    x, labels = batch()
+    with Elsewhere() as seen:
+        found = metrix(x.to("meta"), labels.to("meta"), torch.Generator(), pairs=pairs)
+        mix_inputs(x.to("meta"), labels.to("meta"), generator=torch.Generator())
+    assert found.is_meta
+    assert len(seen.devices) >= 3
+    assert {device.type for device in seen.devices} == {"cpu"}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._objective import Objective, reset_directions, widen, without_autocast
+from lossary._objective import Objective, double, reset_directions, widen, without_autocast
 from lossary._pairs import Pairs, unit
 from lossary._rows import Rows
 from lossary.errors import InvalidValueError
@@ -45,12 +45,12 @@ def _check_class_weight(owner: str, class_weight: Tensor | None, centres: Tensor
 
 
 def squared_distances(embedding: Tensor, centres: Tensor) -> Tensor:
-    """||x - w||^2 of every pair (N, C), in float64 without an (N, C, D) tensor.
+    """||x - w||^2 of every pair (N, C), in the most precise dtype of the device, without an (N, C, D) tensor.
 
     Its expanded form is one matrix product. In float32 that loses every digit of a small distance between large vectors, and has
     no more than one or two where all centres are far; in float64 enough are left.
     """
-    x, w = embedding.double(), centres.double()
+    x, w = double(embedding), double(centres)
     return (x.square().sum(1, keepdim=True) + w.square().sum(1) - 2 * x @ w.T).clamp_min(0.0)
 
 

@@ -14,9 +14,12 @@ from lossary.losses.contrastive._common import direction
 UNREACHED = {"positive_threshold": 2.0, "negative_threshold": -2.0}  # neither a cosine nor a sigmoid gets there
 
 
-def mean_over_pairs(owner: str, row: Row, prediction: Tensor, target: Tensor, group: Group) -> Tensor:
-    """The mean of the chosen pairs' costs over the batch, where the row function gives an anchor's sum of costs and its count."""
-    found = sum_over_rows(row, **against_all(owner, prediction, target, group=group))
+def mean_over_pairs(owner: str, row: Row, prediction: Tensor, target: Tensor, group: Group, *, squares: bool = False) -> Tensor:
+    """The mean of the chosen pairs' costs over the batch, where the row function gives an anchor's sum of costs and its count.
+
+    It takes cosines, or squared distances, which are exact for pairs that are nearly alike.
+    """
+    found = sum_over_rows(row, **against_all(owner, prediction, target, group=group), squares=squares)
     value, count = (total(owner, x, group) for x in found)
     return reduce(value, count, "mean")
 

@@ -6,7 +6,7 @@ from lossary._domains import Reduction, formula
 from lossary._objective import Objective, reduce, widen
 from lossary._pairs import unit
 from lossary._registry import objective
-from lossary.losses.contrastive._common import check_pair, direction
+from lossary.losses.contrastive._common import check_pair, direction, squares_on_the_sphere
 
 
 @formula
@@ -14,7 +14,7 @@ def byol(prediction: Tensor, target: Tensor, *, reduction: Reduction = "mean") -
     """The pure function behind :class:`ByolLoss`, with the same parameters."""
     check_pair("byol", prediction, target, "prediction", "target")
     p, z = unit(widen(prediction)), unit(widen(target.detach()))
-    per_sample = 2 - 2 * (p * z).sum(1)
+    per_sample = squares_on_the_sphere(p, z)
     return reduce(per_sample, per_sample.numel(), reduction)
 
 

@@ -26,16 +26,16 @@ def cross_cosine_similarity(
     """The pure function behind :class:`CrossCosineSimilarityLoss`, with the same parameters."""
     check_pair("cross_cosine_similarity", prediction, target, "prediction", "target")
 
-    def positives(c: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        chosen = (c >= positive_threshold) | pairs.itself
-        return torch.where(chosen, 2 - 2 * c, 0.0).sum(1), chosen.sum(1)
+    def positives(q: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        chosen = (q <= 2 - 2 * positive_threshold) | pairs.itself
+        return torch.where(chosen, q, 0.0).sum(1), chosen.sum(1)
 
     def negatives(c: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         chosen = (c <= negative_threshold) & ~pairs.itself
         return torch.where(chosen, 2 * c.relu(), 0.0).sum(1), chosen.sum(1)
 
     p, z = unit(widen(prediction)), unit(widen(target.detach()))
-    loss = mean_over_pairs("cross_cosine_similarity", positives, p, z, group)
+    loss = mean_over_pairs("cross_cosine_similarity", positives, p, z, group, squares=True)
     if negative_weight > 0:
         loss = loss + negative_weight * mean_over_pairs("cross_cosine_similarity", negatives, p, z, group)
     return loss * Ring("cross_cosine_similarity", prediction, group).total if reduction == "sum" else loss

@@ -10,7 +10,7 @@ from lossary._pairs import unit
 from lossary._registry import objective
 from lossary.distributed import Group, Ring
 from lossary.errors import InvalidValueError
-from lossary.losses.contrastive._common import direction
+from lossary.losses.contrastive._common import direction, squares_on_the_sphere
 from lossary.losses.contrastive._tiles import Scores, paired_inputs, sigmoid_contrast
 from lossary.losses.contrastive.siglip import LOG_SCALE
 
@@ -36,8 +36,8 @@ def univitar(
     contrast = scores.reduced(sigmoid_contrast(scores, summed=reduction != "none"), reduction)
     if student is None or teacher is None:
         return contrast
-    cosine = (unit(widen(student)) * unit(widen(teacher.detach()))).sum(-1)
-    distance = distill_weight * (1 - cosine.flatten(1).mean(1) if cosine.ndim > 1 else 1 - cosine)
+    apart = squares_on_the_sphere(unit(widen(student)), unit(widen(teacher.detach()))) / 2
+    distance = distill_weight * (apart.flatten(1).mean(1) if apart.ndim > 1 else apart)
     if reduction != "none":
         distance = scores.ring.reduced(distance.sum(), reduction)
     return contrast + distance

@@ -131,6 +131,8 @@ def _sweep(x: Tensor, labels: Tensor, own: Tensor, square: float, upstream: Tens
     sizes = ascending.unique_consecutive(return_counts=True)[1].tolist()
     x, back = x.detach()[order], torch.empty_like(order).index_copy_(0, order, torch.arange(len(x), device=x.device))
     mine, alone = torch.zeros_like(labels, dtype=torch.bool).index_fill_(0, own, True)[order], len(own) == len(x)
+    # How many anchors there are before each item, read once.
+    before = [] if alone else torch.nn.functional.pad(mine.cumsum(0), (1, 0)).tolist()
     flowing = None if upstream is None else upstream[order]
     cost, count = (torch.zeros_like(x[:, 0]) for _ in range(2))
     slopes = None if upstream is None else torch.zeros_like(x)
@@ -143,7 +145,7 @@ def _sweep(x: Tensor, labels: Tensor, own: Tensor, square: float, upstream: Tens
         return found
 
     for rows, columns, classes in _tiles(sizes, min(MOST, max(_pairs.FEWEST_ANCHORS, block // len(x)))):
-        if not alone and not mine[rows].any():
+        if not alone and before[rows.start] == before[rows.stop]:
             continue
         of_anchors = exponentials(rows, classes)
         of_positives = of_anchors if rows == columns else exponentials(columns, classes)

@@ -30,7 +30,7 @@ def mix_inputs(
         mix: the share of the first, if it is not to be drawn.
         generator: where random numbers come from; torch's global generator by default.
     """
-    partner = torch.randperm(len(inputs), generator=generator, device=inputs.device)
+    partner = torch.randperm(len(inputs), generator=generator, device=_drawn_on(generator, inputs)).to(inputs.device)
     share = _shares(len(inputs), alpha, mix, generator, inputs)
     spread = share.view(-1, *[1] * (inputs.ndim - 1))
     return spread * inputs + (1 - spread) * inputs[partner], labels, labels[partner], share
@@ -39,8 +39,14 @@ def mix_inputs(
 def _shares(count: int, alpha: float, mix: float | None, generator: torch.Generator | None, like: Tensor) -> Tensor:
     if mix is not None:
         return like.new_full((count,), mix)
-    drawn = torch._standard_gamma(torch.full((2, count), alpha, dtype=torch.float32, device=like.device), generator=generator)
-    return (drawn[0] / drawn.sum(0)).to(like.dtype)
+    alphas = torch.full((2, count), alpha, dtype=torch.float32, device=_drawn_on(generator, like))
+    drawn = torch._standard_gamma(alphas, generator=generator)
+    return (drawn[0] / drawn.sum(0)).to(like)
+
+
+def _drawn_on(generator: torch.Generator | None, like: Tensor) -> torch.device:
+    """A generator draws on its own device alone."""
+    return like.device if generator is None else generator.device
 
 
 @formula
@@ -87,7 +93,8 @@ def metrix(
     usable = _usable(labels)
     with_anchor = pairs == "anchor_negative"
     if pairs == "alternate":
-        with_anchor = bool(torch.rand((), generator=generator) < 0.5)
+        at_device = torch.device("cpu") if generator is None else generator.device  # whose accelerator is waited for, once
+        with_anchor = bool(torch.rand((), generator=generator, device=at_device) < 0.5)
     if with_anchor:
         share = _shares(n, alpha, mix, generator, x)
 
@@ -100,7 +107,7 @@ def metrix(
         (total,) = sum_over_rows(mixed, x, labels=labels, anchor_sides=[share, usable])
     else:
         place = torch.arange(n, device=x.device).repeat(DRAWS)
-        partner = torch.randint(n, (n * DRAWS,), generator=generator, device=x.device)
+        partner = torch.randint(n, (n * DRAWS,), generator=generator, device=_drawn_on(generator, x)).to(x.device)
         share = _shares(n * DRAWS, alpha, mix, generator, x)
         bank = unit(share[:, None] * x[place] + (1 - share[:, None]) * x[partner])
 
