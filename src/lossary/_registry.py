@@ -143,6 +143,8 @@ class UnitSpec:
     name: str
     target: Callable[..., Any]
     parameters: tuple[Parameter, ...]
+    declares: Mapping[str, object] = field(default_factory=dict)
+    waivers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -274,12 +276,22 @@ def objective(
     return register
 
 
-def unit(*, kind: str, name: str | None = None) -> Callable[[Made], Made]:
+def unit(
+    *,
+    kind: str,
+    name: str | None = None,
+    declares: Mapping[str, object] | None = None,
+    waivers: Mapping[str, str] | None = None,
+) -> Callable[[Made], Made]:
     """Register a class or a function of a kind that is no objective; its parameters are read from its signature.
 
     Args:
         kind: what it is, such as ``"optimizer"``, ``"layer"`` or ``"diagnostic"``.
         name: its name in the registry; a function's own name if left out. A class has to give one.
+        declares: what the suite of its kind cannot know and checks: ``weight_decay`` of an optimizer (``"decoupled"`` or
+            ``"coupled"``); ``bounds``, ``perfect`` and ``empty`` of a metric (two numbers, and the values of a perfect
+            prediction and of no rows).
+        waivers: checks of that suite that it cannot meet, each with the reason.
     """
 
     def register(target: Made) -> Made:
@@ -294,7 +306,9 @@ def unit(*, kind: str, name: str | None = None) -> Callable[[Made], Made]:
             taken = _home(existing.target)
             raise InvalidValueError(f"{registered}: the {kind} is already registered by {taken}, choose another name")
         parameters = tuple(parameter for parameter, _ in _parameters_and_kinds(target))
-        _units[kind, registered] = UnitSpec(kind, registered, target, parameters)
+        _units[kind, registered] = UnitSpec(
+            kind, registered, target, parameters, MappingProxyType(dict(declares or {})), MappingProxyType(dict(waivers or {}))
+        )
         return target
 
     return register

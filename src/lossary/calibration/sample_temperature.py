@@ -44,6 +44,11 @@ class SampleTemperature(nn.Module):
         self.num_features, self.low, self.high = num_features, low, high
         self.inner = nn.Linear(num_features, hidden)
         self.outer = nn.Linear(hidden, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, so that every temperature is 1 again."""
+        self.inner.reset_parameters()
         nn.init.zeros_(self.outer.weight)
         nn.init.ones_(self.outer.bias)
 

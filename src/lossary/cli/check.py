@@ -1,4 +1,4 @@
-"""lossary check: does a loss keep the contract?"""
+"""lossary check: run the conformance suite of a unit's kind."""
 
 import json
 import sys
@@ -17,8 +17,13 @@ def check(
     loss: Annotated[
         str | None,
         typer.Argument(
-            help="A registered name such as focal, or module:Class, module:instance or module:factory.", show_default=False
+            help="A registered name such as focal or sign_sgd, or module:Class, module:instance or module:factory.",
+            show_default=False,
         ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="objective, optimizer, layer or diagnostic, where the name does not tell.", show_default=False),
     ] = None,
     family: Annotated[
         str | None, typer.Option(help="The family of the loss, where its behaviour does not tell.", show_default=False)
@@ -30,13 +35,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
     list_checks: Annotated[bool, typer.Option("--list", help="List the checks and what each asserts.")] = False,
 ) -> None:
-    """Run the conformance suite on any loss and print what holds and what fails.
+    """Run the conformance suite on any loss, optimizer, layer or metric and print what holds and what fails.
 
-    The loss need not be one of Lossary's: modules of the current directory can be named, and so can torch.nn:CrossEntropyLoss.
+    It need not be one of Lossary's: modules of the current directory can be named, and so can torch.nn:CrossEntropyLoss. A
+    class of torch.optim is checked as an optimizer; a layer or a metric that is not registered needs --kind.
     Exit code: 0 if everything passed, 1 if something failed, 2 for a mistake in the command.
     """
     if list_checks:
-        _list(as_json)
+        _list(kind or "objective", as_json)
         return
     if loss is None:
         raise InvalidValueError(
@@ -46,14 +52,33 @@ def check(
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
 
-    from lossary.testing import check_objective
-
-    card = check_objective(loss, only=only or None, family=family, parameters=parameters)
+    card = _card(loss, kind, only or None, family, parameters)
     if as_json:
         typer.echo(json.dumps(card.to_dict(), indent=2))
     else:
         _show(card)
     raise typer.Exit(0 if card.passed else 1)
+
+
+def _card(loss: str, kind: str | None, only: list[str] | None, family: str | None, parameters: dict[str, object]) -> "Card":
+    """The card of the suite of a kind, by default of the kind that the name has."""
+    from lossary.testing import check_layer, check_metric, check_objective, check_optimizer, kind_of
+
+    kind = _known(kind) if kind is not None else kind_of(loss)
+    if kind == "objective":
+        return check_objective(loss, only=only, family=family, parameters=parameters)
+    if family is not None:
+        raise InvalidValueError(f"check: --family must be left out for a unit of kind {kind!r}, got {family!r}")
+    checks = {"optimizer": check_optimizer, "layer": check_layer, "diagnostic": check_metric}
+    return checks[kind](loss, only=only, parameters=parameters)
+
+
+def _known(kind: str) -> str:
+    from lossary.testing import SUITES
+
+    if kind not in SUITES:
+        raise InvalidValueError(f"check: --kind must be one of {', '.join(SUITES)}, got {kind!r}")
+    return kind
 
 
 def _parameter(text: str) -> tuple[str, object]:
@@ -69,18 +94,19 @@ def _parameter(text: str) -> tuple[str, object]:
         return name, value
 
 
-def _list(as_json: bool) -> None:
-    from lossary.testing import CHECKS, describe
+def _list(kind: str, as_json: bool) -> None:
+    from lossary.testing import SUITES
 
+    suite = SUITES[_known(kind)]
     if as_json:
-        typer.echo(json.dumps({name: describe(name) for name in CHECKS}, indent=2))
+        typer.echo(json.dumps({name: suite.describe(name) for name in suite.checks}, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("check", "what it asserts", box=None, pad_edge=False)
-    for name in CHECKS:
-        table.add_row(name, describe(name).replace("[", r"\["))
+    for name in suite.checks:
+        table.add_row(name, suite.describe(name).replace("[", r"\["))
     Console().print(table)
 
 

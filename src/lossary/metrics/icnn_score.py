@@ -9,7 +9,7 @@ from lossary._registry import unit
 from lossary.metrics._pairwise import check_labelled
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "empty": 1.0})
 @checked("icnn_score")
 def icnn_score(
     embedding: Tensor, labels: Tensor, *, neighbors: PositiveCount | None = None, retrieved: PositiveCount | None = None

@@ -8,7 +8,7 @@ from lossary._registry import unit
 from lossary.metrics._pairwise import check_labelled, class_sizes, finish, heads
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "perfect": 1.0, "empty": 0.0})
 @checked("mean_average_precision_at_r")
 def mean_average_precision_at_r(embedding: Tensor, labels: Tensor) -> Tensor:
     r"""Mean average precision at R: how much of a class stands at the head of its samples' lists, and how far ahead.

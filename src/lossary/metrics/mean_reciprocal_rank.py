@@ -10,7 +10,7 @@ from lossary.metrics._expectation import exact, log_choices
 from lossary.metrics._ranking import finish, ranked
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "perfect": 1.0, "empty": 0.0})
 @checked("mean_reciprocal_rank")
 def mean_reciprocal_rank(
     scores: Tensor,

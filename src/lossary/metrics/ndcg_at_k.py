@@ -8,7 +8,7 @@ from lossary._registry import unit
 from lossary.metrics._ranking import finish, ranked
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "perfect": 1.0, "empty": 0.0})
 @checked("ndcg_at_k")
 def ndcg_at_k(
     scores: Tensor,

@@ -17,7 +17,7 @@ _CELLS = 1 << 16  # of the range of cosines, in which a threshold is looked for
 _STEPS = 1 << 22  # of a cosine, to which it is rounded; a multiple of the cells
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 0.25), "empty": 0.0})
 @checked("opis")
 def opis(
     embedding: Tensor, labels: Tensor, *, far_range: tuple[float, float] = (1e-2, 1e-1), points: PositiveCount = 101
@@ -51,7 +51,7 @@ def opis(
     return finish(value, embedding)
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "empty": 0.0})
 @checked("epsilon_opis")
 def epsilon_opis(
     embedding: Tensor,

@@ -10,7 +10,7 @@ from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.metrics._expectation import exact
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "empty": 0.0})
 @checked("pass_at_n")
 def pass_at_n(prob: Tensor, n: PositiveCount) -> Tensor:
     r"""The chance that at least one of n independent attempts is right, averaged over problems.
@@ -39,7 +39,7 @@ def pass_at_n(prob: Tensor, n: PositiveCount) -> Tensor:
     return torch.where(p > 0.5, likely, unlikely).sum() / max(p.numel(), 1)
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "empty": 0.0})
 @checked("pass_at_n_from_counts")
 def pass_at_n_from_counts(correct: Tensor, samples: int | Tensor, n: PositiveCount) -> Tensor:
     r"""Pass@N without bias from counts: of so many sampled answers to each problem, so many were right.

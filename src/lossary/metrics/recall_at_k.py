@@ -9,7 +9,7 @@ from lossary.metrics._expectation import exact, log_choices
 from lossary.metrics._pairwise import check_labelled, class_sizes, finish, heads
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "perfect": 1.0, "empty": 0.0})
 @checked("recall_at_k")
 def recall_at_k(embedding: Tensor, labels: Tensor, k: PositiveCount = 1) -> Tensor:
     r"""How often one of the k nearest neighbours is of the same class.

@@ -14,7 +14,7 @@ from lossary._values import check_indices
 Exponent = Annotated[float, Interval(low=1.0)]
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (-1.0, 1.0), "perfect": 0.0, "empty": 0.0})
 @checked("simpson_bias")
 def simpson_bias(
     logits: Tensor, target: Tensor, smooth: NonNegative = 1.0, power: Exponent = 2.0, ignore_index: int = -100

@@ -77,7 +77,7 @@ def _gaps(values: Tensor) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "perfect": 0.0, "empty": 0.0})
 @checked("smooth_ece")
 def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: Positive | None = None) -> Tensor:
     r"""The smooth calibration error: how far confidence is from correctness, without the jumps of bins.
@@ -111,7 +111,7 @@ def smooth_ece(confidence: Tensor, correct: Tensor, bandwidth: Positive | None =
     return error.to(torch.promote_types(confidence.dtype, torch.float32))
 
 
-@unit(kind="diagnostic")
+@unit(kind="diagnostic", declares={"bounds": (0.0, 1.0), "empty": 0.0})
 @checked("smooth_ece_from_logits")
 def smooth_ece_from_logits(logits: Tensor, target: Tensor, bandwidth: Positive | None = None, ignore_index: int = -100) -> Tensor:
     r"""The smooth calibration error of the top label of a classifier.

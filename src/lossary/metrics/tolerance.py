@@ -10,7 +10,7 @@ from lossary._registry import unit as register
 from lossary.errors import InvalidValueError
 
 
-@register(kind="diagnostic")
+@register(kind="diagnostic", declares={"bounds": (-1.0, 1.0), "perfect": 1.0, "empty": 0.0})
 @checked("tolerance")
 def tolerance(x: Tensor, labels: Tensor) -> Tensor:
     r"""Tolerance: how near to each other embeddings of one class are.

@@ -13,7 +13,7 @@ from lossary._registry import unit as register
 from lossary.errors import InvalidValueError
 
 
-@register(kind="diagnostic")
+@register(kind="diagnostic", declares={"bounds": (-8.0, 0.0), "empty": 0.0})
 @checked("uniformity")
 def uniformity(x: Tensor, t: Positive = 2.0) -> Tensor:
     r"""Uniformity: how evenly embeddings are spread over the sphere.

@@ -44,6 +44,12 @@ class DualHead(nn.Module):
             hidden = (nn.Linear(embedding_dim, HIDDEN), nn.Dropout(DROPOUT), nn.BatchNorm1d(HIDDEN), nn.ReLU())
             self.auxiliary = nn.Sequential(*hidden, nn.Linear(HIDDEN, num_classes))
 
+    def reset_parameters(self) -> None:
+        """Draw the weights of both heads anew."""
+        for layer in (self.main, self.auxiliary, *self.auxiliary.children()):
+            if isinstance(layer, nn.Linear | nn.BatchNorm1d):
+                layer.reset_parameters()
+
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         check_floating("dual_head", "embedding", embedding)
         if embedding.ndim != 2 or embedding.shape[1] != self.embedding_dim:

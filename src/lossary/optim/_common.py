@@ -127,6 +127,11 @@ def _euclidean_norm(gradients: list[Tensor], dtype: torch.dtype) -> Tensor:
     return norm
 
 
+def signs(gradients: list[Tensor]) -> list[Tensor]:
+    """The sign of each coordinate. That of NaN is NaN, where the library has 0 and a spoiled gradient would go unnoticed."""
+    return [torch.where(gradient.isnan(), gradient, gradient.sign()) for gradient in gradients]
+
+
 def absolute_sum(gradients: list[Tensor]) -> Tensor:
     """The sum of all magnitudes. (The library's norm of order 1 stops growing at 2^24 equal terms of single precision.)"""
     sums = [gradient.abs().sum(dtype=torch.promote_types(gradient.dtype, torch.float32)) for gradient in gradients]

@@ -13,7 +13,7 @@ from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.optim._common import checked_group, listed
 
 
-@unit(kind="optimizer", name="dot")
+@unit(kind="optimizer", name="dot", declares={"weight_decay": "coupled"})
 class DistillationOrientedTrainer(Optimizer):
     r"""Distillation-oriented trainer: the teacher's gradient is remembered longer than that of the labels.
 

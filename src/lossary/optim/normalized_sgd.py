@@ -9,7 +9,7 @@ from lossary._registry import unit
 from lossary.optim._common import TransformedGradient, euclidean_norm
 
 
-@unit(kind="optimizer", name="normalized_sgd")
+@unit(kind="optimizer", name="normalized_sgd", declares={"weight_decay": "decoupled"})
 class NormalizedSGD(TransformedGradient):
     r"""Normalized gradient descent: the direction of the gradient, and none of its length.
 

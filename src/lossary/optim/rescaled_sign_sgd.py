@@ -1,15 +1,14 @@
 """Sign descent with the gradient's own length: steepest descent in the maximum norm."""
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from lossary._domains import Fraction, NonNegative
 from lossary._registry import unit
-from lossary.optim._common import TransformedGradient, absolute_sum
+from lossary.optim._common import TransformedGradient, absolute_sum, signs
 
 
-@unit(kind="optimizer", name="rescaled_sign_sgd")
+@unit(kind="optimizer", name="rescaled_sign_sgd", declares={"weight_decay": "decoupled"})
 class RescaledSignSGD(TransformedGradient):
     r"""Sign descent whose steps shrink with the gradient: steepest descent in the maximum norm.
 
@@ -41,4 +40,4 @@ class RescaledSignSGD(TransformedGradient):
         super().__init__(params, lr, momentum, weight_decay)
 
     def directions(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        return list(torch._foreach_sign(gradients)), absolute_sum(gradients)
+        return signs(gradients), absolute_sum(gradients)

@@ -1,15 +1,14 @@
 """Sign descent: only the direction of each coordinate of the gradient counts."""
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from lossary._domains import Fraction, NonNegative
 from lossary._registry import unit
-from lossary.optim._common import TransformedGradient
+from lossary.optim._common import TransformedGradient, signs
 
 
-@unit(kind="optimizer", name="sign_sgd")
+@unit(kind="optimizer", name="sign_sgd", declares={"weight_decay": "decoupled"})
 class SignSGD(TransformedGradient):
     r"""Sign descent: every coordinate moves by the same amount, whatever the size of its gradient.
 
@@ -44,4 +43,4 @@ class SignSGD(TransformedGradient):
         super().__init__(params, lr, momentum, weight_decay)
 
     def directions(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        return list(torch._foreach_sign(gradients)), None
+        return signs(gradients), None

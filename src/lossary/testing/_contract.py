@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._registry import Spec
+from lossary.testing._refusals import Case, must_refuse
 from lossary.testing._subject import (
     Batch,
     Failed,
@@ -17,7 +18,6 @@ from lossary.testing._subject import (
     Subject,
     agree,
     call,
-    complaint,
     finite,
     first_line,
     gradients_of,
@@ -25,26 +25,6 @@ from lossary.testing._subject import (
     seeded,
     value_and_gradient,
 )
-
-Case = tuple[str, str, Callable[[], object]]  # the mistake, the argument it is in, and how to make it
-
-
-def _must_refuse(subject: Subject, cases: list[Case]) -> str:
-    """Try every mistake, and fail with the first few that are not refused as they should be."""
-    faults = []
-    for what, argument, attempt in cases:
-        try:
-            attempt()
-        except Exception as error:
-            wrong = complaint(subject, error, argument or None)
-            if wrong:
-                faults.append(f"{what}: {wrong}")
-        else:
-            faults.append(f"{what} is accepted in silence")
-    if faults:
-        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise Failed(f"{len(faults)} of {len(cases)} mistakes: {'; '.join(faults[:3])}{more}")
-    return f"{len(cases)} mistakes refused"
 
 
 def refuses_wrong_tensors(subject: Subject) -> str:
@@ -60,7 +40,7 @@ def refuses_wrong_tensors(subject: Subject) -> str:
     wrong_length = torch.ones(inputs.classes + 1)
     vectors = [name for name in ("weight", "pos_weight") if subject.takes(name)]
     cases += [(f"{name} of a wrong length", name, _with(subject, name, wrong_length)) for name in vectors]
-    return _must_refuse(subject, cases)
+    return must_refuse(subject, cases)
 
 
 def _with(subject: Subject, parameter: str, value: object) -> Callable[[], object]:
@@ -85,7 +65,7 @@ def refuses_wrong_parameters(subject: Subject) -> str:
         tried = [(name, value) for name, values in outside.items() for value in values if subject.takes(name)]
         if not tried:
             raise NotApplicable("it declares no domains, and has neither 'reduction' nor 'label_smoothing'")
-        return _must_refuse(subject, [(f"{name}={value!r}", name, _with(subject, name, value)) for name, value in tried])
+        return must_refuse(subject, [(f"{name}={value!r}", name, _with(subject, name, value)) for name, value in tried])
     spec = subject.spec
     batch, of_function = subject.batch(4), keywords_of(spec.function)
     cases: list[Case] = []
@@ -102,7 +82,7 @@ def refuses_wrong_parameters(subject: Subject) -> str:
         except TypeError:
             continue
         raise Failed(f"the {what} takes a parameter that does not exist in silence")
-    return _must_refuse(subject, cases)
+    return must_refuse(subject, cases)
 
 
 def dtype_and_device_kept(subject: Subject) -> str:
@@ -254,7 +234,7 @@ def _soft_targets_as_declared(subject: Subject, spec: Spec, loss: nn.Module) -> 
     batch = subject.batch(6, kind="soft", loss=loss)
     soft = batch.target
     if subject.family == "classification" and not spec.soft_targets:
-        _must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, batch))])
+        must_refuse(subject, [("a soft target, declared to be refused", "target", lambda: call(loss, batch))])
     if not spec.soft_targets or spec.stochastic or not spec.decomposable:
         return
     if subject.family == "classification":
@@ -326,7 +306,7 @@ def side_inputs(subject: Subject) -> str:
                 side.long() if side.is_floating_point() or side.dtype == torch.bool else side.double()
             )
             cases += [(said, name, partial(loss, *full.arguments, **{**full.sides, name: bad})) for said, bad in wrong.items()]
-    return f"{', '.join(full.sides)}; {_must_refuse(subject, cases)}"
+    return f"{', '.join(full.sides)}; {must_refuse(subject, cases)}"
 
 
 def _outcome_of(loss: nn.Module, batch: Batch) -> list[Tensor]:

@@ -14,6 +14,7 @@ from lossary._registry import Spec
 from lossary.testing._batch import Batch, Sides, wants
 from lossary.testing._inputs import Inputs
 from lossary.testing._outcome import Failed, NotApplicable
+from lossary.testing._refusals import complaint
 from lossary.testing._table import first_line
 
 SAMPLES = 100  # how many samples there are in the data set that a loss remembers
@@ -150,26 +151,6 @@ class Subject:
     def summed(self, **parameters: Any) -> nn.Module:
         """The loss with ``reduction="sum"``, or as it is where it has no reduction."""
         return self.make(reduction="sum", **parameters) if self.takes("reduction") else self.make(**parameters)
-
-
-def complaint(subject: Subject, error: BaseException, argument: str | None = None) -> str | None:
-    """What is wrong with a refusal, or None. Losses that are not registered may use the plain built-in errors."""
-    from lossary.errors import LossaryError
-
-    text = str(error)
-    if type(error) is TypeError and argument is not None and "missing" in text and repr(argument) in text:
-        return None  # Python itself says that an argument is left out
-    if not isinstance(error, (ValueError, TypeError)):
-        return f"{type(error).__name__} instead of ValueError or TypeError: {first_line(text)}"
-    if subject.spec is None:
-        return None
-    if not isinstance(error, LossaryError):
-        return f"{type(error).__name__} is not a LossaryError: {first_line(text)}"
-    if "\n" in text or not text.startswith(f"{subject.spec.name}: ") or "got" not in text:
-        return f'it should read "{subject.spec.name}: ... must be ..., got ..." in one line: {text!r}'
-    if argument is not None and argument not in text:
-        return f"the sentence does not name {argument}: {text!r}"
-    return None
 
 
 class seeded:  # noqa: N801
