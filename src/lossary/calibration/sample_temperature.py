@@ -44,11 +44,14 @@ class SampleTemperature(nn.Module):
         self.num_features, self.low, self.high = num_features, low, high
         self.inner = nn.Linear(num_features, hidden)
         self.outer = nn.Linear(hidden, 1)
-        self.reset_parameters()
+        self._begin_at_one()
 
     def reset_parameters(self) -> None:
         """Draw the weights anew, so that every temperature is 1 again."""
         self.inner.reset_parameters()
+        self._begin_at_one()
+
+    def _begin_at_one(self) -> None:
         nn.init.zeros_(self.outer.weight)
         nn.init.ones_(self.outer.bias)
 

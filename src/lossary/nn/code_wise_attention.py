@@ -45,12 +45,15 @@ class CodeWiseAttention(nn.Module):
         self.score = nn.Linear(expansion * hidden_dim, num_labels, bias=False)
         self.weight = nn.Parameter(torch.empty(num_labels, hidden_dim))
         self.bias = nn.Parameter(torch.empty(num_labels))
-        self.reset_parameters()
+        self._reset_own()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew; those of the labels begin as in ``nn.Linear(hidden_dim, 1)``."""
         self.project.reset_parameters()
         self.score.reset_parameters()
+        self._reset_own()
+
+    def _reset_own(self) -> None:
         bound = 1 / math.sqrt(self.hidden_dim)
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)

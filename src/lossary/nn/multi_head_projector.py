@@ -43,11 +43,14 @@ class MultiHeadProjector(nn.Module):
         self.first = nn.Linear(in_dim, num_heads * self.hidden_dim)
         self.weight = nn.Parameter(torch.empty(num_heads, self.hidden_dim, out_dim))
         self.bias = nn.Parameter(torch.empty(num_heads, 1, out_dim))
-        self.reset_parameters()
+        self._reset_own()
 
     def reset_parameters(self) -> None:
         """Draw all weights anew; the second layers begin as ``nn.Linear(hidden_dim, out_dim)``."""
         self.first.reset_parameters()
+        self._reset_own()
+
+    def _reset_own(self) -> None:
         bound = 1 / math.sqrt(self.hidden_dim)
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
