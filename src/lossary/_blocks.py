@@ -98,11 +98,16 @@ def take_compiled_loops(logits: Tensor, *others: Tensor | None) -> bool:
 
 
 def can_look(*tensors: Tensor | None) -> bool:
-    """Whether the values of tensors may be read: they are here, and nobody is recording, mapping or compiling what is done."""
+    """Decides whether the values of tensors may be read at no cost: they exist, on the processor."""
+    return holds_values(*tensors) and all(x is None or x.device.type == "cpu" for x in tensors)
+
+
+def holds_values(*tensors: Tensor | None) -> bool:
+    """Decides whether tensors have values that can be read: nobody records, maps or compiles what is done."""
     if not ordinary(*tensors) or torch._C._len_torch_dispatch_stack():  # torch.compile cannot follow the second
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return all(x is None or (x.device.type == "cpu" and not wrapped(x)) for x in tensors)
+    return not any(x is not None and wrapped(x) for x in tensors)
 
 
 # Told of compiled loops, and to call them: whoever records tensor operations, among which they are not to be seen.

@@ -191,3 +191,39 @@ def test_the_number_of_classes_is_fixed() -> None:
     for call in (lambda z: made()(z, torch.tensor([0, 1])), made().link):
         with pytest.raises(LossaryError, match=r"^legendretron: logits must have shape \(N, 5\), got \(2, 4\)"):
             call(torch.zeros(2, 4))
+
+
+def started(*batches: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+    """What a new loss holds after some batches in training."""
+    torch.manual_seed(3)
+    loss = LegendreTronLoss(num_classes=4)
+    for logits, target in batches:
+        loss(logits, target)
+    return [value.clone() for value in loss.state_dict().values()]
+
+
+def test_the_start_is_that_of_the_samples_that_count() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, target = 2 * torch.randn(40, 4, generator=generator), torch.randint(4, (40,), generator=generator)
+    expected = started((logits[:20], target[:20]))
+    without = target.clone()
+    without[20:] = -100
+    for ignored in (0.0, 1e4, math.nan):
+        others = logits.clone()
+        others[20:] = ignored
+        torch.testing.assert_close(started((others, without)), expected)
+
+
+def test_a_batch_without_spread_or_without_samples_leaves_the_start_to_the_next() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, target = 2 * torch.randn(40, 4, generator=generator), torch.randint(4, (40,), generator=generator)
+    expected = started((logits, target))
+    for first in (
+        (torch.zeros(40, 4), target),
+        (1e-3 * logits, target),
+        (logits, torch.full_like(target, -100)),
+        (logits[:1], target[:1]),
+        (logits[:0], target[:0]),
+    ):
+        torch.testing.assert_close(started(first, (logits, target)), expected)
+    torch.testing.assert_close(started((logits, target), (3 * logits, target)), expected)

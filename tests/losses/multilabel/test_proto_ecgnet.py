@@ -145,3 +145,30 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(LossaryError, match=re.escape(f"proto_ecgnet: {message}")):
             attempt()
+
+
+def test_pairs_of_labels_are_made_for_joint_prototypes_alone() -> None:
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor):
+                largest = max(largest, made.numel())
+            return made
+
+    with Watch():  # type: ignore[no-untyped-call]
+        loss = ProtoECGNetLoss(num_classes=200, embedding_dim=2, prototypes_per_class=2)
+    assert largest == 400 * 200
+    assert loss.prototype_class.sum(0).tolist() == [2.0] * 200
+
+
+def test_joint_prototypes_are_of_two_labels_each() -> None:
+    loss = ProtoECGNetLoss(num_classes=4, embedding_dim=2, prototypes_per_class=2, joint_prototypes_per_pair=3)
+    of_class = [set(row.nonzero().flatten().tolist()) for row in loss.prototype_class]
+    expected = [{label} for label in range(4) for _ in range(2)]
+    expected += [set(pair) for pair in itertools.combinations(range(4), 2) for _ in range(3)]
+    assert of_class == expected
+    for label, members in enumerate(loss.members.tolist()):
+        assert members == [place for place, labels in enumerate(expected) if label in labels]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossary.losses.ranking import _common
+from lossary import _lists
 
 PerList = Callable[[Tensor, Tensor], Tensor]  # real scores (n,), real relevance (n,) -> the list's loss
 
@@ -45,8 +45,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, torch.dtype, fl
         ("blocks of lists", 0, 300, torch.float64, 1e-9),
         ("compiled loops", 0, 300, torch.float32, 2e-5),
     ):
-        monkeypatch.setattr(_common, "SMALL", small)
-        monkeypatch.setattr(_common, "BLOCK", block)
+        monkeypatch.setattr(_lists, "SMALL", small)
+        monkeypatch.setattr(_lists, "BLOCK", block)
         yield name, dtype, tolerance
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from tests.losses.ranking._lists import actual, drawn
 
-from lossary.losses.ranking import NeuralNDCGLoss, NeuralNDCGTransposedLoss, _common
+from lossary import _lists
+from lossary.losses.ranking import NeuralNDCGLoss, NeuralNDCGTransposedLoss
 from lossary.losses.ranking.neural_ndcg import gains_of_ranks
 from lossary.losses.ranking.neural_ndcg_transposed import discounts_of_items
 
@@ -15,7 +16,7 @@ from lossary.losses.ranking.neural_ndcg_transposed import discounts_of_items
 def test_equals_the_other(k: int | None, exponential_gain: bool, lists: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, relevance, mask = drawn(lists, 9)
     for small in (0, 1 << 40):
-        monkeypatch.setattr(_common, "SMALL", small)
+        monkeypatch.setattr(_lists, "SMALL", small)
         for dtype in (torch.float32, torch.float64):
             pair = [
                 actual(cls(k=k, exponential_gain=exponential_gain, reduction="none"), scores.to(dtype), relevance, mask)

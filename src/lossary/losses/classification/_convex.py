@@ -1,15 +1,18 @@
 """An invertible map with a symmetric positive Jacobian: the gradient of a strongly convex network, in closed form."""
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
+from lossary._blocks import holds_values
+
 IDENTITY = math.log(math.e - 1)  # softplus of it is 1
 FAINT = -6.0  # softplus of it is 0.0025: nearly nothing, and still trainable
 SMALLEST_SCALE = 1e-3
+LEAST_SPREAD = 0.1  # the deviation of the input from which a batch can set the scales
 
 
 class ConvexGradient(nn.Module):
@@ -17,7 +20,7 @@ class ConvexGradient(nn.Module):
 
     The network is convex because what follows its first layer only adds with positive weights and applies softplus. Its gradient is
     written out rather than taken by autograd, so that it also works without gradients, under transforms and when compiled.
-    The first batch of at least two samples in training sets shifts and scales such that pre-activations have mean 0 and variance 1.
+    In training, the first batch that has a spread sets shifts and scales such that pre-activations have mean 0 and variance 1.
     """
 
     ready: Tensor
@@ -55,26 +58,27 @@ class ConvexGradient(nn.Module):
         self.ready.fill_(False)
         self.is_ready = False  # the same without asking a device
 
-    def forward(self, x: Tensor) -> Tensor:
-        starting = self.training and not self.is_ready and x.shape[0] > 1
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return the map of x (N, D); samples that are not kept (N,) have no part in the start."""
+        starting = _Start.of(x, kept, self.ready) if self.training and not self.is_ready else None
         d = x.dtype
         before = linear(x, self.first.weight.to(d), self.first.bias.to(d))
         v, slopes, layers = softplus(before), [before.sigmoid()], self._layers()
         for i, (positive, skip, augment) in enumerate(layers):
             weight, width = softplus(positive.weight.to(d)), positive.weight.shape[1]
             sums = linear(v, weight, positive.bias.to(d)) / width + linear(x, skip.weight.to(d))
-            if starting:
-                self._start(sums, self.log_scale[i], self.shift[i])
+            if starting is not None:
+                starting.set(sums, self.log_scale[i], self.shift[i])
             normal = (sums + self.shift[i].to(d)) * _scale(self.log_scale[i], d)
             extra = linear(x, augment.weight.to(d), augment.bias.to(d))
             v = torch.cat([softplus(normal), softplus(extra)], 1)
             slopes.append(torch.cat([normal.sigmoid(), extra.sigmoid()], 1))
         weight, width = softplus(self.last_positive.weight.to(d)), v.shape[1]
-        if starting:
-            self._start(linear(v, weight) / width + linear(x, self.last_skip.weight.to(d)), self.last_log_scale, None)
-            self.is_ready = True
-            with torch.no_grad():
-                self.ready.fill_(True)
+        if starting is not None:
+            starting.set(linear(v, weight) / width + linear(x, self.last_skip.weight.to(d)), self.last_log_scale, None)
+            self.ready.logical_or_(starting.now)
+            if holds_values(self.ready):
+                self.is_ready = bool(self.ready)
 
         # and back: how the output moves with v, and with x
         scale = _scale(self.last_log_scale, d)
@@ -91,16 +95,39 @@ class ConvexGradient(nn.Module):
     def _layers(self) -> list[tuple[nn.Linear, nn.Linear, nn.Linear]]:
         return cast("list[tuple[nn.Linear, nn.Linear, nn.Linear]]", list(zip(self.positive, self.skip, self.augment, strict=True)))
 
-    @torch.no_grad()
-    def _start(self, sums: Tensor, log_scale: Tensor, shift: Tensor | None) -> None:
-        spread, mean = torch.std_mean(sums.nan_to_num(0.0, 0.0, 0.0), 0, correction=0)  # a broken row would spoil them for good
-        log_scale.copy_((1 / spread.clamp_min(1e-2) - SMALLEST_SCALE).clamp_min(SMALLEST_SCALE).log())
-        if shift is not None:
-            shift.copy_(-mean)
-
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self.is_ready = bool(self.ready)
+
+
+class _Start(NamedTuple):
+    """How the first batch that can do it sets shifts and scales."""
+
+    kept: Tensor  # (N, 1), the samples that count
+    now: Tensor  # (), whether this batch does it
+
+    @staticmethod
+    @torch.no_grad()
+    def of(x: Tensor, kept: Tensor | None, ready: Tensor) -> "_Start":
+        """Decide by the spread of x (N, D): scaling up what hardly differs would blow up whatever comes after it."""
+        finite = x.isfinite().all(1)  # a broken sample would spoil the scales for good
+        of_batch = (finite if kept is None else finite & kept).unsqueeze(1)
+        return _Start(of_batch, ~ready & (_mean_and_variance(x, of_batch)[1].mean() >= LEAST_SPREAD**2))
+
+    @torch.no_grad()
+    def set(self, sums: Tensor, log_scale: Tensor, shift: Tensor | None) -> None:
+        mean, variance = _mean_and_variance(sums, self.kept)
+        scale = 1 / variance.sqrt().clamp_min(1e-2)
+        log_scale.copy_(torch.where(self.now, (scale - SMALLEST_SCALE).clamp_min(SMALLEST_SCALE).log(), log_scale))
+        if shift is not None:
+            shift.copy_(torch.where(self.now, -mean, shift))
+
+
+def _mean_and_variance(x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (D,) of the kept rows of x (N, D)."""
+    count = kept.sum().clamp_min(1)
+    mean = x.masked_fill(~kept, 0.0).sum(0) / count
+    return mean, (x - mean).masked_fill(~kept, 0.0).square().sum(0) / count
 
 
 def _scale(log_scale: Tensor, dtype: torch.dtype) -> Tensor:

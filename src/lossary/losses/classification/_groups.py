@@ -58,7 +58,10 @@ def sample_losses(logits: Tensor, target: Tensor, base: str) -> tuple[Tensor, Te
     if base != "bce":
         return cross_entropy(logits, target, ignore_index=IGNORED, reduction="none"), kept
     q = target if target.is_floating_point() else one_hot(target.long().masked_fill(~kept, 0), logits.shape[1])
-    return (softplus(wide) - q.to(wide.dtype) * wide).mean(1).masked_fill(~kept, 0.0), kept
+    there = wide != -torch.inf  # a class that is masked does not count as one
+    z = wide.masked_fill(~there, 0.0)
+    costs = (softplus(z) - q.to(z.dtype) * z).masked_fill(~there, 0.0).sum(1) / there.sum(1).clamp_min(1)
+    return costs.masked_fill(~kept, 0.0), kept
 
 
 def mean_within_groups(each: Tensor, kept: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,18 @@ SMALLEST = 1e-3  # mean size of logits below which "l1" does not blow them up an
 
 
 def normalized(logits: Tensor, how: str | None) -> Tensor:
-    """``l1`` divides logits (N, C) by their mean size; ``softplus`` makes them positive with a mean of one."""
+    """``l1`` divides logits (N, C) by their mean size; ``softplus`` makes them positive with a mean of one.
+
+    A class that is masked by -inf stays masked, and has no part in the mean.
+    """
     if how is None:
         return logits
+    masked = logits == -torch.inf
+    count = (~masked).sum(1, keepdim=True)
     if how == "l1":
-        return logits / logits.abs().mean(1, keepdim=True).clamp_min(SMALLEST)
+        z = logits.masked_fill(masked, 0.0)
+        return (z / (z.abs().sum(1, keepdim=True) / count.clamp_min(1)).clamp_min(SMALLEST)).masked_fill(masked, -torch.inf)
     # the softmax of a logarithm divides by the sum also where every softplus is too small for a number
     small = logits < -15
     log_softplus = torch.where(small, logits, softplus(logits.masked_fill(small, 0.0)).log())
-    return log_softplus.softmax(1) * logits.shape[1]
+    return (log_softplus.softmax(1) * count).masked_fill(masked, -torch.inf)

@@ -1,6 +1,5 @@
 """ALDR-KL: a loss that is robust over labels, with a temperature of its own for each sample."""
 
-import math
 from typing import Annotated, Any
 
 import torch
@@ -42,16 +41,17 @@ def aldr_kl(
     target, index = target.long(), index.long()
 
     z = normalized(widen(logits), normalize)
-    classes = z.shape[1]
-    others = (torch.arange(classes, device=z.device) != target.unsqueeze(1)).to(z.dtype)
+    there = z != -torch.inf  # a class that is masked does not count as one
+    uniform = there.sum(1).to(z.dtype).log()
+    others = (torch.arange(z.shape[1], device=z.device) != target.unsqueeze(1)).to(z.dtype)
     q = z - z.gather(1, target.unsqueeze(1)) + margin * others
-    cost = alpha * math.log(classes)
+    cost = alpha * uniform.clamp_min(torch.finfo(z.dtype).tiny)
 
     log_p = (q.detach() / sample_temperature.index_select(0, index).to(q.dtype).unsqueeze(1)).log_softmax(1)
-    divergence = (log_p.exp() * log_p).sum(1) + math.log(classes)
+    divergence = (log_p.exp() * log_p.masked_fill(~there, 0.0)).sum(1) + uniform
     new = (temperature * (1 - divergence / cost)).clamp(LOWEST * temperature, temperature)
 
-    soft_maximum = new * ((q / new.unsqueeze(1)).logsumexp(1) - math.log(classes))
+    soft_maximum = new * ((q / new.unsqueeze(1)).logsumexp(1) - uniform)
     per_sample = soft_maximum - cost / (2 * temperature) * (new - temperature).square()
     return reduce(per_sample, per_sample.numel(), reduction), new
 

@@ -52,6 +52,7 @@ def black_box_quadratic(
     pairs = (counts * (counts - 1)).sum(1, keepdim=True)  # ordered pairs of equal draws
     value = pairs / (n * (n - 1)) - 2 / n * counts  # if the class is c
 
+    log_p = log_p.masked_fill(log_p == -torch.inf, 0.0)  # a class that is masked is never drawn, and 0 times infinity is no number
     # Score function: the log-probability of each draw times what the draw costs, less the mean cost of the others, which the draw
     # has no part in. A draw costs 2/(n-1) for each other one that equals it, and -2 if it is c; all by counts.
     others = (pairs - 2 * (counts - 1)) * (2 / ((n - 1) * (n - 2))) if n > 2 else 0.0

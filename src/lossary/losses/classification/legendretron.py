@@ -1,5 +1,6 @@
 """LegendreTron: cross-entropy with a learned link that is proper by construction."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, cast
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_class_inputs, shape_text
 from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, Vector, formula
-from lossary._objective import Objective, average_over_classes, widen, without_autocast
+from lossary._objective import Objective, average_over_classes, is_ignored, widen, without_autocast
 from lossary._registry import SpecialCase, objective
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._common import without_ignored
@@ -65,10 +66,12 @@ class LegendreTronLoss(Objective):
     The gradient of a strongly convex function is invertible and monotone; the link is made of such maps, and the loss is the
     logarithmic score of what it returns. It has parameters, which have to be given to the optimizer together with the model's. The
     authors' models have C - 1 outputs; here the last logit is subtracted. As with them, the first batch in training sets the scales
-    inside of the maps; that they are set is part of ``state_dict``. (In the authors' program a reloaded model sets them again, and
-    the softmax overflows where all logits are far below 0.) Of several processes each would set scales of its own: call the loss
-    once in all of them before DistributedDataParallel makes them equal. It wants a long schedule: Adam at 0.01 over 240 epochs, a
-    decay of 0.95 every 4 epochs, batches of 64, and weight decay on the link as well.
+    inside of the maps; that they are set is part of ``state_dict``. Ignored samples have no part in it. A batch whose logits
+    hardly differ (a deviation below 0.1, as from a head that starts at zero) leaves it to a later one. (In the authors' program
+    a reloaded model sets them again, and the softmax overflows where all logits are far below 0.) Of several processes each
+    would set scales of its own: call the loss once in all of them before DistributedDataParallel makes them equal. It wants a
+    long schedule: Adam at 0.01 over 240 epochs, a decay of 0.95 every 4 epochs, batches of 64, and weight decay on the link as
+    well. Each map mixes all logits, so that no class can be masked by -inf.
 
     Args:
         num_classes: how many classes there are, at least 2.
@@ -86,6 +89,8 @@ class LegendreTronLoss(Objective):
     >>> bool((loss(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([0])) - 0.1429).abs() < 0.01)
     True
     """
+
+    ignore_index: int
 
     def __init__(
         self,
@@ -120,7 +125,15 @@ class LegendreTronLoss(Objective):
         self._check_classes(logits)
         given = self.hyperparameters()
         shared = {name: given[name] for name in ("weight", "ignore_index", "reduction")}
-        return self.function(logits, target, self.blocks, **shared)
+        return self.function(logits, target, self._blocks(target), **shared)
+
+    def _blocks(self, target: Tensor) -> Iterable[Callable[[Tensor], Tensor]]:
+        """The maps; those that are still to be started learn which samples count."""
+        started = all(cast("ConvexGradient", block).is_ready for block in self.blocks)
+        if started or not self.training or not isinstance(target, Tensor) or target.is_floating_point():
+            return self.blocks
+        kept = ~is_ignored(target, self.ignore_index)
+        return [functools.partial(block, kept=kept) for block in self.blocks]
 
     def link(self, output: Tensor) -> Tensor:
         self._check_classes(output)

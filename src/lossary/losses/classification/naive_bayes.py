@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._domains import NonNegative, PositiveCount, Reduction, formula
-from lossary._objective import Objective, average_over_classes, class_indices, widen
+from lossary._objective import Objective, average_over_classes, class_indices, double, widen
 from lossary._registry import objective
 from lossary._values import check_indices
 from lossary.errors import InvalidValueError
@@ -28,7 +28,7 @@ def naive_bayes(
     """The pure function behind :class:`NaiveBayesLoss`, with the means (C, D), log-variances (D,) and prior's logits (C,)."""
     check_embedding_and_target("naive_bayes", embedding, target, means)
     embedding = without_ignored(embedding, target, IGNORED)
-    spread = (log_variance.double() + math.log(2 * math.pi)).sum() / 2
+    spread = (double(log_variance) + math.log(2 * math.pi)).sum() / 2
     if_class = spread - log_joint(embedding, means, log_variance, prior_logits)
     loss = average_over_classes(if_class, target, weight=None, ignore_index=IGNORED, label_smoothing=0.0, reduction=reduction)
     return loss.to(widen(embedding).dtype)
@@ -36,9 +36,9 @@ def naive_bayes(
 
 def log_joint(embedding: Tensor, means: Tensor, log_variance: Tensor, prior_logits: Tensor) -> Tensor:
     """log p(x, c) (N, C) in float64, but for what depends on the variances alone."""
-    scale = (-log_variance.double() / 2).exp()
-    squares = squared_distances(embedding.double() * scale, means.double() * scale)
-    return prior_logits.double().log_softmax(0) - squares / 2
+    scale = (-double(log_variance) / 2).exp()
+    squares = squared_distances(double(embedding) * scale, double(means) * scale)
+    return double(prior_logits).log_softmax(0) - squares / 2
 
 
 def naive_bayes_fit(embedding: Tensor, target: Tensor, num_classes: int, eps: float = 1e-9) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,8 +146,8 @@ class NaiveBayesLoss(Objective):
         check_shape(self.name, "target", target, (embedding.shape[0],))
         classes, ignored = class_indices(target, IGNORED)
         check_indices(self.name, "target", classes, "class indices", len(self.means))
-        x, index = embedding[~ignored].double(), classes[~ignored]
-        before, centre, scatter = self.seen.double(), self.centre.double(), self.scatter.double()  # also in a module of halves
+        x, index = double(embedding[~ignored]), classes[~ignored]
+        before, centre, scatter = double(self.seen), double(self.centre), double(self.scatter)  # also in a module of halves
         seen = torch.zeros_like(before).index_add(0, index, torch.ones_like(x[:, 0]))
         here = torch.zeros_like(centre).index_add(0, index, x) / seen.clamp_min(1).unsqueeze(1)
         total = before + seen

@@ -31,7 +31,9 @@ def set_dice(
     # one minus the score, so that a small loss keeps its digits
     missing, sizes = (sizes - 2 * p * q).sum(samples), sizes.sum(samples) + smooth
     nothing = sizes < torch.finfo(p.dtype).tiny  # without smoothing, of an absent class: its score is 0, if there are samples
-    loss = torch.where(nothing, kept.any().to(p.dtype), missing / sizes.masked_fill(nothing, 1.0)).mean()
+    there = (log_p.detach() != -torch.inf).movedim(1, 0).flatten(1).any(1)  # a class that is masked everywhere does not count
+    scores = torch.where(nothing, kept.any().to(p.dtype), missing / sizes.masked_fill(nothing, 1.0))
+    loss = scores.masked_fill(~there, 0.0).sum() / there.sum().clamp_min(1)
     return loss * kept.sum() if reduction == "sum" else loss
 
 

@@ -1,5 +1,6 @@
 """Smooth adversarial comp-sum loss: a comp-sum loss, and how far an attack moves the margins."""
 
+import torch
 from torch import Tensor
 
 from lossary._checks import check_class_inputs, check_floating, check_shape
@@ -32,9 +33,11 @@ def smooth_adversarial_comp_sum(
     if_class = comp_sum_of(log_softmax(wide / rho), tau)
 
     # the margins of class c move by moved_c - moved_j; with the mean of moved taken off, their squares over j add up to this
-    moved = adversarial_logits - wide
-    moved = moved - moved.mean(1, keepdim=True)
-    distance = norm(wide.shape[1] * moved.square() + moved.square().sum(1, keepdim=True))
+    there = (wide != -torch.inf) & (adversarial_logits != -torch.inf)  # a class that is masked does not count as one
+    classes = there.sum(1, keepdim=True).clamp_min(1)
+    moved = adversarial_logits.masked_fill(~there, 0.0) - wide.masked_fill(~there, 0.0)
+    moved = (moved - moved.sum(1, keepdim=True) / classes).masked_fill(~there, 0.0)
+    distance = norm(classes * moved.square() + moved.square().sum(1, keepdim=True))
 
     return average_over_classes(
         if_class + nu * distance,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_shape, check_tensor
 from lossary._domains import NonNegative, Positive, Reduction, formula
-from lossary._objective import Objective, reduce, widen
+from lossary._objective import Objective, double, reduce, widen
 from lossary._registry import objective
 from lossary.errors import InvalidValueError
 from lossary.losses.distillation._common import check_logits, cross_entropy_of_each, wide_like
@@ -35,7 +35,10 @@ def dual_head_kd(
     main = widen(student)
     taught = main if auxiliary is None else widen(auxiliary).to(main.dtype)
     half = 1 / (2 * temperature)  # the divergence of one half from sigmoid(u) is log cosh(u / 2)
-    per_sample = alpha * temperature**2 * log_cosh(taught * half, wide_like(teacher, main) * half, reduction="none").sum(1)
+    taught_by = wide_like(teacher, main)
+    masked = (taught == -torch.inf) | (taught_by == -torch.inf)  # a class that is not there costs nothing
+    ours, theirs = (z.masked_fill(masked, 0.0) * half for z in (taught, taught_by))
+    per_sample = alpha * temperature**2 * log_cosh(ours, theirs, reduction="none").sum(1)
     if target is not None:
         per_sample = per_sample + gamma * cross_entropy_of_each(main, target)
     elif auxiliary is not None:
@@ -59,8 +62,8 @@ def align_gradients(task: Sequence[Tensor | None], distill: Sequence[Tensor | No
     """
     if len(task) != len(distill):
         raise InvalidValueError(f"align_gradients: distill must have {len(task)} gradients, as task has, got {len(distill)}")
-    of_both = [(g.double(), d.double()) for g, d in zip(task, distill, strict=True) if g is not None and d is not None]
-    squares = [g.double().square().sum() for g in task if g is not None]
+    of_both = [(double(g), double(d)) for g, d in zip(task, distill, strict=True) if g is not None and d is not None]
+    squares = [double(g).square().sum() for g in task if g is not None]
     if not of_both:
         return list(distill)
     product = torch.stack([(g * d).sum() for g, d in of_both]).sum()

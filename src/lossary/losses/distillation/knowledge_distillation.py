@@ -1,5 +1,6 @@
 """Knowledge distillation: the student gives the teacher's softened probabilities, beside the labels."""
 
+import torch
 from torch import Tensor
 
 from lossary._domains import Fraction, Positive, Reduction, formula
@@ -22,7 +23,9 @@ def knowledge_distillation(
     check_logits("knowledge_distillation", student, teacher, target)
     wide = widen(student)
     log_t, log_s = (log_softmax(z / temperature) for z in (wide_like(teacher, wide), wide))
-    per_sample = alpha * temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1)
+    gone = log_t == -torch.inf  # a class that the teacher masks costs nothing
+    apart = log_t.masked_fill(gone, 0.0) - log_s.masked_fill(gone, 0.0)
+    per_sample = alpha * temperature**2 * (log_t.exp() * apart).sum(1)
     if target is not None:
         per_sample = per_sample + (1 - alpha) * cross_entropy_of_each(wide, target)
     return reduce(per_sample, per_sample.numel(), reduction)
@@ -49,7 +52,8 @@ class KnowledgeDistillationLoss(Objective):
         temperature: T, divides both logits.
         alpha: the share of the teacher; 1 - alpha is that of the labels.
         reduction: ``mean``, ``sum`` or ``none``; the mean is over all samples.
-    Shape: student and teacher logits (N, C, \*); target (N, \*) class indices or None, -100 where there is no label.
+    Shape: student and teacher logits (N, C, \*), -inf where both mask a class;
+        target (N, \*) class indices or None, -100 where there is no label.
     Units: nats, times the square of the temperature.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015; the default shares are those that later

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary._checks import check_floating, check_integers, check_shape, shape_text
 from lossary._domains import NonNegative, PositiveCount, Reduction, Vector, formula
-from lossary._objective import Objective, reduce, widen
+from lossary._objective import Objective, double, double_dtype, reduce, widen
 from lossary._pairs import unit
 from lossary._registry import objective
 from lossary._values import check_indices
@@ -124,7 +124,8 @@ class NDLoss(Objective):
         check_shape(self.name, "labels", labels, (features.shape[0],))
         check_indices(self.name, "labels", labels, "class indices", classes)
         labels = labels.long()
-        sums = features.new_zeros((classes, width), dtype=torch.float64).index_add_(0, labels, features.double())
+        sums = torch.zeros(classes, width, dtype=double_dtype(features.device), device=features.device)
+        sums.index_add_(0, labels, double(features))
         counts = torch.bincount(labels, minlength=sums.shape[0]).clamp_min(1)
         self.class_means = (sums / counts.unsqueeze(1)).to(torch.promote_types(features.dtype, torch.float32))
 

@@ -1,5 +1,6 @@
 """What losses of several labels for each row share."""
 
+import torch
 from torch import Tensor
 
 from lossary._checks import check_element_inputs, check_floating, shape_text
@@ -17,9 +18,10 @@ def check_rows_of_labels(owner: str, logits: Tensor, target: Tensor, above: int 
     check_element_inputs(owner, logits, target)
 
 
-def positives(target: Tensor) -> Tensor:
-    """Mask of the labels (N, L) above 0; PyTorch has no comparison for unsigned integers wider than a byte."""
-    return target > 0 if target.dtype.is_signed else target.bool()
+def positives(logits: Tensor, target: Tensor) -> Tensor:
+    """Mask of the labels (N, L) whose target is above 0; a label with a logit of -inf is not there."""
+    above = target > 0 if target.dtype.is_signed else target.bool()  # unsigned integers wider than a byte have no comparison
+    return above & (logits != -torch.inf)
 
 
 def average_over_positives(per_row: Tensor, count: Tensor, positive_reduction: str, reduction: str) -> Tensor:

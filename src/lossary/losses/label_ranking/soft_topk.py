@@ -1,5 +1,6 @@
 """Soft top-k: right labels should be among the first k, where membership adds up to k."""
 
+import functools
 import math
 from typing import Annotated, Any
 
@@ -8,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lossary._domains import Interval, Positive, PositiveCount, Reduction, formula
+from lossary._lists import Kernel, by_list
 from lossary._objective import SigmoidObjective, widen
 from lossary._registry import objective
 from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels, positives
 
 Halvings = Annotated[int, Interval(low=16, whole=True)]
-BLOCK = 1 << 18  # elements of a block of rows, which stays in cache
+FAR = 240.0  # below the lowest score; e^(-FAR / 2) is nothing
 GAP = 60.0  # e^(-GAP / 2) is nothing beside 1, and not yet 0 in float32
 
 
@@ -42,33 +44,60 @@ def threshold(scores: Tensor, first: Tensor, n_iter: int) -> Tensor:
 
 
 class _Threshold(torch.autograd.Function):
-    """:func:`threshold`, in blocks of rows, with its derivative by the implicit function theorem."""
+    """:func:`threshold`, with its derivative by the implicit function theorem, backwards and forwards."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(scores: Tensor, first: Tensor, n_iter: int) -> Tensor:
-        step = max(1, BLOCK // scores.shape[1])
-        return torch.cat([threshold(*rows, n_iter) for rows in zip(scores.split(step), first.split(step), strict=True)])
+        return threshold(scores, first, n_iter)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        scores, u = ctx.saved_tensors
-        log_slope = logsigmoid(scores + u) + logsigmoid(-scores - u)
-        return -upstream[0] * log_slope.softmax(1), None, None  # in log space, where no slope is 0
+        return -upstream[0] * _shares(*ctx.saved_tensors), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, along: Tensor, *_: None) -> Tensor:
+        return -(along * _shares(*ctx.saved_tensors)).sum(1, keepdim=True)
+
+
+def _shares(scores: Tensor, u: Tensor) -> Tensor:
+    """The share of each label (N, L) in the slope of the sum of memberships, in log space, where no slope is 0."""
+    return (logsigmoid(scores + u) + logsigmoid(-scores - u)).softmax(1)
 
 
 def membership(logits: Tensor, k: int, alpha: float, temperature: float, n_iter: int) -> Tensor:
-    """The logits of being among the first k: alpha (s + t), whose sigmoids sum to k in each row."""
+    """The logits of being among the first k: alpha (s + t) (N, L), whose sigmoids sum to k in each row."""
     scores = widen(logits) * (alpha / temperature)
+    absent = scores == -torch.inf
+    lowest = scores.detach().masked_fill(absent, torch.inf).amin(1, keepdim=True)
+    scores = torch.where(absent, lowest.masked_fill(lowest == torch.inf, 0.0) - FAR, scores)
     highest, first = scores.detach().topk(k + 1, dim=1)
     scores = scores - highest[:, k - 1 : k]  # from the k-th score, near which digits matter
     u: Tensor = _Threshold.apply(scores, first, n_iter)  # type: ignore[no-untyped-call]
     return scores + u
+
+
+def _plain(k: int, scale: float, n_iter: int, logits: Tensor, positive: Tensor) -> Tensor:
+    """The sum over the positive labels of each row (N,)."""
+    return -logsigmoid(membership(logits, k, scale, 1.0, n_iter)).masked_fill(~positive, 0.0).sum(1)
+
+
+def _kernel(k: int, scale: float, n_iter: int) -> Kernel:
+    from lossary.losses.label_ranking import _loops  # which imports Numba
+
+    def kernel(logits: Tensor, positive: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+        value, gradient = logits.new_empty(len(logits)), logits.new_empty(logits.shape if wanted else (0, logits.shape[1]))
+        arrays = [x.detach().numpy() for x in (logits, positive, value, gradient)]
+        _loops.in_rows(_loops.soft_topk, *arrays, k, scale, n_iter)
+        return value, gradient
+
+    return kernel
 
 
 @formula
@@ -84,8 +113,10 @@ def soft_topk(
 ) -> Tensor:
     """The pure function behind :class:`SoftTopkLoss`, with the same parameters."""
     check_rows_of_labels("soft_topk", logits, target, above=k)
-    of_label, positive = -logsigmoid(membership(logits, k, alpha, temperature, n_iter)), positives(target)
-    return average_over_positives(of_label.masked_fill(~positive, 0.0).sum(1), positive.sum(1), "mean", reduction)
+    positive, scale = positives(logits, target), alpha / temperature
+    plain, kernel = (functools.partial(way, k, scale, n_iter) for way in (_plain, _kernel))
+    per_row = by_list(plain, kernel, widen(logits), positive, degree=1, work=2)
+    return average_over_positives(per_row, positive.sum(1), "mean", reduction)
 
 
 @objective(
@@ -113,7 +144,8 @@ class SoftTopkLoss(SigmoidObjective):
         temperature: divides the logits.
         n_iter: halvings of the interval of the threshold, at least 16.
         reduction: over the rows; ``"none"`` has a value for each, 0 for a row without positive labels, which no mean counts.
-    Shape: logits and target (N, L) with L > k; a label is positive where its target is above 0.
+    Shape: logits and target (N, L) with L > k; a label is positive where its target is above 0, and not there where its
+        logit is -inf.
     Units: nats.
     Errors: a shape or dtype other than these, or a parameter outside its range, is a ``LossaryError``.
     Source: Gupta, Khatri, Rawat, Bhojanapalli, Jain and Dhillon, "Dual-Encoders for Extreme Multi-Label Classification", 2023.
@@ -139,4 +171,5 @@ class SoftTopkLoss(SigmoidObjective):
         super().__init__(k=k, alpha=alpha, temperature=temperature, n_iter=n_iter, reduction=reduction)
 
     def link(self, output: Tensor) -> Tensor:
-        return membership(output, self.k, self.alpha, self.temperature, self.n_iter).sigmoid()
+        member = membership(output, self.k, self.alpha, self.temperature, self.n_iter).sigmoid()
+        return member.masked_fill(output == -torch.inf, 0.0)

@@ -29,7 +29,7 @@ def anyloss(
 ) -> Tensor:
     """The pure function behind :class:`AnyLoss`, with the same parameters."""
     check_element_inputs("anyloss", logits, target)
-    kept = ~is_ignored(target, ignore_index)
+    kept = ~is_ignored(target, ignore_index) & (logits != -torch.inf)  # a label that is masked is not there
     wide = widen(logits).masked_fill(~kept, 0.0)
     floor = max(eps, torch.finfo(torch.float32).tiny)
     positive = target.to(wide.dtype).masked_fill(~kept, 0.0)

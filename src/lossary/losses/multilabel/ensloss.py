@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary._checks import check_element_inputs, check_floating, check_shape
 from lossary._domains import Real, SetReduction, formula
-from lossary._objective import SigmoidObjective, widen
+from lossary._objective import SigmoidObjective, reduce, widen
 from lossary._registry import objective
 
 
@@ -38,23 +38,26 @@ def ensloss(
     """The pure function behind :class:`EnsLoss`, with the same parameters; ``noise`` is what it draws if it is not given:
     standard normal numbers, one for each element."""
     check_element_inputs("ensloss", logits, target)
-    wide = widen(logits)
-    margins = ((2 * target.to(wide.dtype) - 1) * wide).flatten()
+    there = (logits != -torch.inf).flatten()  # a label that is masked is not there
+    wide = widen(logits).flatten().masked_fill(~there, 0.0)
+    margins = (2 * target.flatten().to(wide.dtype) - 1) * wide
     if noise is None:
         noise = torch.randn(margins.shape, generator=generator, dtype=torch.float32, device=logits.device)
     else:
         check_floating("ensloss", "noise", noise)
         check_shape("ensloss", "noise", noise, tuple(logits.shape))
-    loss = (slopes(margins.detach(), noise.flatten().to(margins.dtype), box_cox) * margins).sum()
-    return loss if reduction == "sum" else loss / max(margins.numel(), 1)
+    in_order = margins.detach().masked_fill(~there, torch.inf)
+    loss = (slopes(in_order, noise.flatten().to(margins.dtype), box_cox) * margins).sum()
+    return reduce(loss, there.sum(), reduction)
 
 
 def hinge(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
     """The fixed loss that stands in for the random ones in evaluation."""
     check_element_inputs("ensloss", logits, target)
-    wide = widen(logits)
-    loss = (1 - (2 * target.to(wide.dtype) - 1) * wide).clamp_min(0.0).sum()
-    return loss if reduction == "sum" else loss / max(logits.numel(), 1)
+    there = logits != -torch.inf
+    wide = widen(logits).masked_fill(~there, 0.0)
+    each = (1 - (2 * target.to(wide.dtype) - 1) * wide).clamp_min(0.0)
+    return reduce(each.masked_fill(~there, 0.0), there.sum(), reduction)
 
 
 @objective(

@@ -22,7 +22,7 @@ def log_softplus(x: Tensor) -> Tensor:
 def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -100, reduction: SetReduction = "mean") -> Tensor:
     """The pure function behind :class:`NormalizedLogisticLoss`, with the same parameters."""
     check_element_inputs("normalized_logistic", logits, target)
-    kept = ~is_ignored(target, ignore_index)
+    kept = ~is_ignored(target, ignore_index) & (logits != -torch.inf)  # a label that is masked is not there
     wide = widen(logits).masked_fill(~kept, 0.0)  # what is ignored may be anything, and 0 times NaN would be NaN
     q = target.to(wide.dtype)
     margins = torch.stack([wide, -wide])  # if the label is 1, and if it is 0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lossary._checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._domains import Count, NonNegative, PositiveCount, SetReduction, Vector, formula
-from lossary._objective import Objective, reset_directions, widen, without_autocast
+from lossary._objective import Objective, double, reset_directions, widen, without_autocast
 from lossary._pairs import unit
 from lossary._registry import objective
 from lossary.errors import InvalidTypeError, InvalidValueError
@@ -207,10 +207,12 @@ class ProtoECGNetLoss(Objective):
     def _give_classes(self) -> None:
         """Give each prototype its label or its pair of labels, and the classifier 1 for the own class and -1/2 for others."""
         device, (classes, of_each) = self.prototypes.device, self.members.shape
-        single = torch.eye(classes, device=device).repeat_interleave(self.prototypes_per_class, 0)
-        pairs = torch.triu_indices(classes, classes, 1, device=device).T
-        joint = torch.zeros(len(pairs), classes, device=device).scatter(1, pairs, 1.0)
-        self.prototype_class.copy_(torch.cat([single, joint.repeat_interleave(self.joint_prototypes_per_pair, 0)]))
+        singles, each = classes * self.prototypes_per_class, self.joint_prototypes_per_pair
+        own = torch.arange(classes, device=device).repeat_interleave(self.prototypes_per_class).unsqueeze(1)
+        self.prototype_class.zero_()[:singles].scatter_(1, own, 1.0)
+        if each:
+            pairs = torch.triu_indices(classes, classes, 1, device=device).T
+            self.prototype_class[singles:].scatter_(1, pairs.repeat_interleave(each, 0), 1.0)
         self.members.copy_(self.prototype_class.T.argsort(dim=1, descending=True, stable=True)[:, :of_each])
         self.classifier.weight.copy_(1.5 * self.prototype_class.T - 0.5)
 
@@ -251,7 +253,7 @@ class ProtoECGNetLoss(Objective):
         """Find how labels occur together in the training targets (N, C): of the samples with either, the share with both."""
         check_tensor(self.name, "targets", targets)
         check_shape(self.name, "targets", targets, (targets.shape[0], self.num_classes))
-        y = targets.double()
+        y = double(targets)
         both = y.T @ y
         either = both.diagonal()[:, None] + both.diagonal() - both
         jaccard = (both / either.clamp_min(1e-12)).fill_diagonal_(1.0)

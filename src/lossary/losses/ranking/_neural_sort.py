@@ -8,19 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossary._lists import Kernel, by_list, in_blocks, value_and_gradient
 from lossary._objective import double, without_autocast
-from lossary.losses.ranking._common import (
-    Kernel,
-    Lists,
-    average_over_lists,
-    by_list,
-    by_score,
-    check_lists,
-    discounts,
-    gains_and_ideal,
-    of_ideal,
-    value_and_gradient,
-)
+from lossary.losses.ranking._common import Lists, average_over_lists, by_score, check_lists, discounts, gains_and_ideal, of_ideal
 
 # (sorting matrix (lists, ranks, items), gains (lists, items), discounts (ranks,)) -> (lists,)
 Total = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -203,7 +193,8 @@ def _in_a_graph(
 ) -> tuple[Tensor, Tensor]:
     """The loss of each list and its gradient, as one operation for ``torch.compile``, which would unroll the rounds for minutes."""
     sorting = Sorting(temperature, rounds, tolerance, k)
-    return value_and_gradient(*_closed_forms(sorting), True, scores, gain, real, order)
+    kernel, closed = _closed_forms(sorting)
+    return value_and_gradient(kernel, in_blocks(closed), True, scores, gain, real, order)
 
 
 @_in_a_graph.register_fake

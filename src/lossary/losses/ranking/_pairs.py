@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary.losses.ranking._common import Kernel, Lists, by_list, by_score, discounts
+from lossary._lists import Kernel, by_list
+from lossary.losses.ranking._common import Lists, by_score, discounts
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,9 @@ import torch
 from torch import Tensor
 
 from lossary._domains import Positive, Reduction, formula
+from lossary._lists import Kernel, by_list
 from lossary._registry import objective
-from lossary.losses.ranking._common import (
-    Kernel,
-    RankingObjective,
-    average_over_lists,
-    by_list,
-    check_lists,
-    gains_and_ideal,
-    of_ideal,
-)
+from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, gains_and_ideal, of_ideal
 
 
 @formula

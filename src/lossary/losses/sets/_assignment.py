@@ -36,7 +36,7 @@ def _solve(cost: Tensor, real: Tensor) -> Tensor:
     found = torch.zeros(cost.shape[:2], dtype=torch.long)
     slots = found.numpy()
     # what is no number stays none in the loss, whatever slot it has
-    costs, members = cost.double().nan_to_num(nan=0.0, posinf=1e30, neginf=-1e30).cpu().numpy(), real.cpu().numpy()
+    costs, members = cost.cpu().double().nan_to_num(nan=0.0, posinf=1e30, neginf=-1e30).numpy(), real.cpu().numpy()
     for own, rows, place in zip(costs, members, slots, strict=True):
         place[rows] = linear_sum_assignment(own[rows])[1]
     return found.to(cost.device)

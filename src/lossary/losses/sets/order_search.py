@@ -31,13 +31,21 @@ def order_search(
         raise InvalidValueError(f"order_search: log_prob must have shape (N, K), K >= 1, got {shape_text(tuple(log_prob.shape))}")
     wide = widen(log_prob)
     if progress is not None and done("order_search", progress) < pretrain_fraction:
-        found = wide.mean(1)
+        found = _mean_of_candidates(wide)
     elif mode == "max":
         found = wide.amax(1)
     else:
         noise = -torch.empty_like(wide).exponential_().log()  # Gumbel's, whose highest sum is a draw
         found = wide.gather(1, (wide.detach() + noise).argmax(1, keepdim=True)).squeeze(1)
     return reduce(-found, len(found), reduction)
+
+
+def _mean_of_candidates(log_prob: Tensor) -> Tensor:
+    """Means (N,) over the candidates of log_prob (N, K), without those at -inf, which are none."""
+    none = log_prob == -torch.inf
+    count = (~none).sum(1)
+    mean = log_prob.masked_fill(none, 0.0).sum(1) / count.clamp_min(1)
+    return torch.where(count > 0, mean, -torch.inf)
 
 
 @checked("candidate_orders")
