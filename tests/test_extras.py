@@ -16,7 +16,7 @@ REQUIREMENT = {"PIL": "pillow", "sklearn": "scikit-learn", "mlflow": "mlflow-ski
 
 def test_a_loss_needs_three_packages() -> None:
     names = {requirement.split(">")[0] for requirement in PROJECT["dependencies"]}
-    assert names == {"torch", "numpy", "numba"}
+    assert names == {"torch", "numpy", "numba", "lazy_loader"}
 
 
 @pytest.mark.parametrize("package", _extras.PACKAGES)

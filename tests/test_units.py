@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 import lossary
 from lossary import _registry, catalogue
-from lossary._registry import HOMES, UnitSpec
+from lossary._kinds import KINDS, UNITS
+from lossary._registry import UnitSpec
 from lossary.cli import app
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from lossary.optim import SignSGD
 
 run = CliRunner().invoke
-KINDS = sorted(set(HOMES) - {"objective"})
-EVERY = [found for kind in KINDS for found in lossary.units(kind).values()]
+EVERY = [found for kind in UNITS for found in lossary.units(kind).values()]
 each = pytest.mark.parametrize("found", EVERY, ids=lambda found: f"{found.kind}-{found.name}")
 
 
@@ -33,9 +33,17 @@ def scratch_registry() -> Iterator[None]:
     _registry._units.update(before)
 
 
-def test_kinds_are_those_of_the_catalogue() -> None:
-    assert set(HOMES) <= set(catalogue.KINDS)
-    assert all(lossary.units(kind) for kind in KINDS)
+def test_a_kind_is_named_once_and_its_packages_register_units_of_it() -> None:
+    for kind in UNITS:
+        assert bool(lossary.units(kind)) == bool(KINDS[kind])
+        for home in KINDS[kind]:
+            assert any(found.target.__module__.startswith(home) for found in lossary.units(kind).values()), home
+
+
+def test_a_new_kind_is_one_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "poem", ())
+    assert run(app, ["list", "--kind", "poem"]).output == "No poem is implemented yet.\n"
+    assert lossary.list_units(kind="objective") == lossary.list_objectives()
 
 
 @each
@@ -152,7 +160,7 @@ def test_a_name_is_taken_once_in_its_kind_and_free_in_others() -> None:
 def test_show_gives_every_kind_that_has_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     both = dict(catalogue.units())
     both["layer", "focal"] = replace(both["layer", "code_wise_attention"], name="focal")
-    monkeypatch.setattr(sys.modules["lossary.cli.show"], "units", lambda: both)
+    monkeypatch.setattr(sys.modules["lossary.catalogue._units"], "units", lambda: both)
     shown = json.loads(run(app, ["show", "focal", "--json"]).output)
     assert shown["unit"]["kind"] == "objective"
     assert [other["unit"]["kind"] for other in shown["others"]] == ["layer"]

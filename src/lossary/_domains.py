@@ -10,7 +10,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
@@ -232,37 +232,52 @@ def domain_of(annotation: object) -> tuple[Domain | None, bool]:
     return _OF_TYPE.get(others[0]) if len(others) == 1 else None, optional
 
 
-def annotations_of(function: Callable[..., object]) -> dict[str, Any]:
+def annotations_of(function: Callable[..., object]) -> Mapping[str, Any]:
     """The annotations of a function's or a class's parameters, with their domains, whatever decorates it."""
-    target: Any = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
-    found = {name: parameter.annotation for name, parameter in inspect.signature(target).parameters.items()}
-    for name, annotation in found.items():
-        if isinstance(annotation, str):  # by `from __future__ import annotations`
-            try:
-                found[name] = eval(annotation, target.__globals__)
-            except Exception:  # a name that only type checkers know
-                continue
-    return found
+    return {name: parameter.annotation for name, parameter in _written(_innermost(function)).parameters.items()}
 
 
-def domains(function: Callable[..., object]) -> dict[str, tuple[Domain, bool]]:
+def _innermost(function: Callable[..., object]) -> Callable[..., object]:
+    unwrapped: Callable[..., object] = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
+    return unwrapped
+
+
+@functools.cache
+def _written(function: Any) -> inspect.Signature:
+    """The signature in the source, with annotations that are texts read."""
+    signature = inspect.signature(function)
+    texts = [name for name, parameter in signature.parameters.items() if isinstance(parameter.annotation, str)]
+    if not texts:
+        return signature
+    found = dict(signature.parameters)
+    for name in texts:  # by `from __future__ import annotations`
+        try:
+            found[name] = found[name].replace(annotation=eval(found[name].annotation, function.__globals__))
+        except Exception:  # a name that only type checkers know
+            continue
+    return signature.replace(parameters=list(found.values()))
+
+
+def domains(function: Callable[..., object]) -> Mapping[str, tuple[Domain, bool]]:
     """The domains of a function's parameters, by name; a positional tensor is data, and has none."""
-    found, annotations = {}, annotations_of(function)
-    for name, parameter in inspect.signature(function).parameters.items():
-        domain, optional = domain_of(annotations.get(name))
+    return _domains(_innermost(function))
+
+
+@functools.cache
+def _domains(function: Callable[..., object]) -> Mapping[str, tuple[Domain, bool]]:
+    found = {}
+    for name, parameter in _written(function).parameters.items():
+        domain, optional = domain_of(parameter.annotation)
         data = isinstance(domain, Numbers) and parameter.kind is not parameter.KEYWORD_ONLY
         if domain is not None and not data:
             found[name] = (domain, optional)
-    return found
+    return MappingProxyType(found)
 
 
 def plain_signature(function: Callable[..., object]) -> inspect.Signature:
     """The signature as a person reads it: types without their domains."""
-    signature, annotations = inspect.signature(function), annotations_of(function)
-    parameters = [
-        parameter.replace(annotation=_without_domains(annotations.get(name, parameter.annotation)))
-        for name, parameter in signature.parameters.items()
-    ]
+    signature = _written(_innermost(function))
+    parameters = [p.replace(annotation=_without_domains(p.annotation)) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters)
 
 

@@ -55,11 +55,11 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Called as ``loss(output, target)``, with what ``requires`` names by keyword."""
+        """Compute the loss of a batch: ``loss(output, target)``, with what ``requires`` names by keyword."""
 
     @abstractmethod
     def link(self, output: Tensor) -> Tensor:
-        """The prediction that a raw output stands for."""
+        """The prediction that a raw output stands for, such as probabilities for logits."""
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={shown(value)}" for name, value in self.hyperparameters().items())
@@ -69,6 +69,7 @@ class SoftmaxObjective(Objective):
     """One class of several: logits (N, C, *), linked to probabilities by the softmax over dimension 1."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of logits (N, C, *) for a target of class indices (N, *) or of probabilities (N, C, *)."""
         return self.function(logits, target, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ class SigmoidObjective(Objective):
     """Independent yes-or-no labels: logits of any shape, linked to probabilities by the sigmoid."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of logits (N, L, *) for a target in [0, 1] of the same shape."""
         return self.function(logits, target, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:
@@ -89,6 +91,7 @@ class IdentityObjective(Objective):
     """Regression: the output is the prediction."""
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of a prediction (N, *) for a target of the same shape."""
         return self.function(prediction, target, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ registers with ``unit``, whose :class:`UnitSpec` only has what all of them have.
 same decorators and name their module in the entry-point group ``lossary.objectives``.
 """
 
-import difflib
 import fnmatch
 import importlib
 import importlib.metadata
@@ -19,7 +18,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from lossary._docstrings import of_forward, of_function
 from lossary._domains import Domain, checked, domains
+from lossary._kinds import FAMILIES, KINDS, UNITS
+from lossary._names import resolved, suggestion
 from lossary._values import Kind, families
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
@@ -27,31 +29,10 @@ if TYPE_CHECKING:
     from lossary._objective import Objective
 
 ENTRY_POINTS = "lossary.objectives"
-FAMILIES = (
-    "classification",
-    "multilabel",
-    "regression",
-    "label_ranking",
-    "bags",
-    "metric",
-    "contrastive",
-    "ranking",
-    "distillation",
-    "sets",
-)
 Link = Literal["probabilities", "scores", "ranking", "value"]
 Distributed = Literal["exact", "inexact"]
 Cls = TypeVar("Cls", bound="type[Objective]")
 Made = TypeVar("Made", bound=Callable[..., Any])
-# Where the units of each kind register themselves, so that asking for one kind does not import the others.
-HOMES = {
-    "objective": ("lossary.losses",),
-    "optimizer": ("lossary.optim",),
-    "diagnostic": ("lossary.metrics",),
-    "layer": ("lossary.nn", "lossary.calibration"),
-    "data_rule": ("lossary.adversarial", "lossary.calibration", "lossary.data", "lossary.experiments", "lossary.weighting"),
-    "experiment": ("lossary.experiments",),
-}
 
 
 @dataclass(frozen=True)
@@ -109,6 +90,11 @@ class Spec:
     special_cases: tuple[SpecialCase, ...]
     waivers: Mapping[str, str]
     aliases: tuple[str, ...] = ()
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """What else it is called by: its aliases and the name of its class."""
+        return (*self.aliases, self.cls.__name__)
 
     @property
     def defaults(self) -> dict[str, object]:
@@ -244,6 +230,7 @@ def objective(
         if "__init__" in vars(cls):
             cls.__init__ = checked(name)(cls.__init__)  # type: ignore[method-assign]
         families[name] = Kind(family, one_against_rest=family == "classification" and link == "scores")
+        _document(cls, function)
         _specs["objective", name] = Spec(
             kind="objective",
             name=name,
@@ -276,6 +263,20 @@ def objective(
     return register
 
 
+def _document(cls: "type[Objective]", function: Callable[..., Any]) -> None:
+    """Give the function, and ``forward`` where it has none, the docstring that an editor shows, from that of the class."""
+    if cls.__doc__ is None:
+        return
+    taken = inspect.signature(function).parameters.values()
+    keywords = [p.name for p in taken if p.kind is p.KEYWORD_ONLY]
+    positional = [p.name for p in taken if p.kind is not p.KEYWORD_ONLY]
+    function.__doc__ = of_function(function.__doc__ or "", cls.__doc__, positional, keywords)
+    forward = vars(cls).get("forward")
+    if forward is not None and not forward.__doc__:
+        arguments = list(inspect.signature(forward).parameters)[1:]
+        forward.__doc__ = of_forward(cls.__doc__, arguments)
+
+
 def unit(
     *,
     kind: str,
@@ -296,9 +297,8 @@ def unit(
 
     def register(target: Made) -> Made:
         registered = name or target.__name__
-        if kind not in HOMES or kind == "objective":
-            kinds = ", ".join(sorted(set(HOMES) - {"objective"}))
-            raise InvalidValueError(f"{registered}: kind must be one of {kinds}, got {kind!r}")
+        if kind not in UNITS:
+            raise InvalidValueError(f"{registered}: kind must be one of {', '.join(UNITS)}, got {kind!r}")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", registered):
             raise InvalidValueError(f"{registered}: name must be lower case with underscores, got {registered!r}")
         existing = _units.get((kind, registered))
@@ -330,7 +330,7 @@ def _load(kind: str = "objective") -> None:
                 return
             _in_progress.add(kind)
             try:
-                for home in HOMES[kind]:
+                for home in KINDS[kind]:
                     importlib.import_module(home)
             finally:
                 _in_progress.remove(kind)
@@ -366,25 +366,24 @@ def spec(name: str, kind: str = "objective") -> Spec:
     known = specs(kind)
     name = name_of(name, known)
     if name not in known:
-        raise UnknownNameError(f"there is no {kind} named {name!r}{suggestion(name, known)}")
+        raise UnknownNameError(f"there is no {kind} named {name!r}{suggestion(name, every_name(known))}")
     return known[name]
 
 
+def every_name(known: Mapping[str, Spec]) -> list[str]:
+    """The registered names, and their aliases."""
+    return [*known, *(alias for found in known.values() for alias in found.aliases)]
+
+
 def name_of(name: str, known: Mapping[str, Spec]) -> str:
-    """The registered name that an alias stands for; any other name is given back."""
-    return name if name in known else next((found.name for found in known.values() if name in found.aliases), name)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    """The registered name that an alias, a class's name or another spelling stands for; any other name is given back."""
+    return name if name in known else resolved(name, {found.name: found.spellings for found in known.values()})
 
 
 def units(kind: str) -> dict[str, UnitSpec]:
     """Every registered unit of a kind that is no objective, by name."""
-    if kind not in HOMES or kind == "objective":
-        kinds = sorted(set(HOMES) - {"objective"})
-        raise UnknownNameError(f"there are no units of kind {kind!r}{suggestion(kind, kinds)}; there are {', '.join(kinds)}")
+    if kind not in UNITS:
+        raise UnknownNameError(f"there are no units of kind {kind!r}{suggestion(kind, UNITS)}; there are {', '.join(UNITS)}")
     _load(kind)
     return {name: found for (of, name), found in sorted(_units.items()) if of == kind}
 
@@ -396,7 +395,7 @@ def list_units(pattern: str = "*", *, kind: str | None = None) -> list[str]:
         pattern: a wildcard such as ``"*sign*"``.
         kind: such as ``"optimizer"``, ``"layer"`` or ``"diagnostic"``.
     """
-    names = {name for each in (HOMES if kind is None else (kind,)) for name in (specs() if each == "objective" else units(each))}
+    names = {name for each in (KINDS if kind is None else (kind,)) for name in (specs() if each == "objective" else units(each))}
     return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
 
@@ -411,11 +410,8 @@ def create(name: str, *, kind: str = "objective", **parameters: Any) -> Any:
     allowed = [p.name for p in found.parameters]
     for given in parameters:
         if given not in allowed:
-            raise InvalidTypeError(
-                f"{name}: there is no parameter {given!r}{suggestion(given, allowed)} It takes {', '.join(allowed)}."
-                if suggestion(given, allowed)
-                else f"{name}: there is no parameter {given!r}; it takes {', '.join(allowed)}"
-            )
+            hint = suggestion(given, allowed) or f"; it takes {', '.join(allowed)}"
+            raise InvalidTypeError(f"{found.name}: there is no parameter {given!r}{hint}")
     missing = [p.name for p in found.parameters if p.required and p.name not in parameters]
     if missing:
         raise InvalidTypeError(f"{name}: the parameter {missing[0]!r} has no default and must be given")
@@ -425,7 +421,7 @@ def create(name: str, *, kind: str = "objective", **parameters: Any) -> Any:
 def _spec_to_build(name: str, kind: str) -> Spec | UnitSpec:
     if kind == "objective":
         if name_of(name, specs()) not in specs():
-            for other in sorted(set(HOMES) - {"objective"}):
+            for other in UNITS:
                 if name in units(other):
                     line = units(other)[name].import_line
                     raise UnknownNameError(f"there is no objective named {name!r}, but a unit of kind {other!r}: {line}")
@@ -454,6 +450,7 @@ def list_objectives(
         family, soft_targets, proper, decomposable: keep those whose spec says so.
         takes: keep those with these keyword parameters, for example ``"ignore_index"``.
     """
+    family = None if family is None else resolved(family, FAMILIES)
     if family is not None and family not in FAMILIES:
         raise UnknownNameError(
             f"there is no family named {family!r}{suggestion(family, FAMILIES)}; there are {', '.join(FAMILIES)}"

@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from lossary._registry import name_of, specs, suggestion
+from lossary._names import suggestion
+from lossary._registry import every_name, specs
 
 # Functions that belong to an objective without being its loss.
 BESIDE = {
@@ -24,10 +25,10 @@ def __getattr__(name: str) -> Callable[..., Any]:
         beside: Callable[..., Any] = getattr(importlib.import_module(BESIDE[name]), name)
         return beside
     known = specs()
-    name = name_of(name, known)
-    if name not in known:
-        raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, [*known, *BESIDE])}")
-    return known[name].function
+    found = known.get(name) or next((each for each in known.values() if name in each.aliases), None)
+    if found is None:
+        raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, [*every_name(known), *BESIDE])}")
+    return found.function
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lossary import _index, _registry, catalogue, specs
+from lossary import _index, catalogue, specs
 from lossary.catalogue import docs_of, units
 from lossary.errors import UnknownNameError
 
@@ -47,10 +47,6 @@ def test_every_unit_has_docs_without_being_imported() -> None:
         assert docs.sections["Shape"]
         assert docs.sections["Source"]
         assert set(docs.arguments) <= {p.name for p in unit.parameters}
-
-
-def test_families_of_the_registry_are_known() -> None:
-    assert set(_registry.FAMILIES) <= set(catalogue.FAMILIES)
 
 
 def test_listing_filters() -> None:

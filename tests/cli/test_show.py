@@ -30,7 +30,9 @@ def test_a_registered_objective() -> None:
 
 
 def test_parameters_of_other_types() -> None:
-    assert "there is no gradient; a sequence, each a number" in " ".join(run(app, ["show", "gumbel_optimized"]).output.split())
+    assert "there is no gradient; two numbers from -80 to 80, the lower one first" in " ".join(
+        run(app, ["show", "gumbel_optimized"]).output.split()
+    )
     assert "samples; a process group or 'world' or None" in " ".join(run(app, ["show", "circle"]).output.split())
     assert re.search(r"'adam', 'sign'\)  which", run(app, ["show", "heavy_tailed_imbalance"]).output)
 

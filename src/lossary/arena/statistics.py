@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
-from lossary.metrics import smooth_ece
+from lossary.metrics.smooth_ece import smooth_ece
 
 Array = NDArray[Any]
 POWER = 0.8

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lossary._kinds import FAMILIES, KINDS
 from lossary.catalogue._records import STATUSES, Paper, entry, load, papers_providing
 from lossary.catalogue._search import Found, Match, find, search
-from lossary.catalogue._units import FAMILIES, KINDS, Parameter, Unit, known_family, list_units, others, units
+from lossary.catalogue._units import Parameter, Unit, known_family, list_units, others, units, units_named
 
 if TYPE_CHECKING:
     from lossary.catalogue._docs import Docs, docs_of
@@ -29,6 +30,7 @@ __all__ = [
     "papers_providing",
     "search",
     "units",
+    "units_named",
 ]
 
 

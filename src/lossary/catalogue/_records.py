@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lossary.catalogue._units import Unit, units
+from lossary.catalogue._units import Unit, units, units_named
 from lossary.errors import UnknownNameError
 
 STATUSES = ("available", "partly", "missing", "no unit")
@@ -117,7 +117,7 @@ def entry(key_or_name: str) -> Paper:
     if wanted in by_key:
         return by_key[wanted]
     by_name = {name: kind for paper in load() for kind, names in paper.provides.items() for name in names}
-    wanted = next((unit.name for unit in units().values() if wanted in unit.aliases), wanted)
+    wanted = next((unit.name for unit in units_named(key_or_name)), wanted)
     if wanted in by_name:
         return papers_providing(by_name[wanted], wanted)[0]
     for paper in load():

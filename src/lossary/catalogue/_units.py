@@ -3,7 +3,6 @@
 The file is written by ``python -m lossary._index`` from the registry itself; a test holds the two together.
 """
 
-import difflib
 import fnmatch
 import functools
 import json
@@ -12,49 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lossary._kinds import FAMILIES, KINDS
+from lossary._names import near, resolved
 from lossary.errors import InvalidValueError, UnknownNameError
 
 FILE = Path(__file__).with_name("registry.json")
-FAMILIES = (
-    "classification",
-    "multilabel",
-    "label_ranking",
-    "bags",
-    "segmentation",
-    "classifiers",
-    "metric",
-    "contrastive",
-    "ranking",
-    "regression",
-    "language",
-    "distillation",
-    "sets",
-    "survival",
-    "preference",
-    "diffusion",
-    "physics",
-)
-KINDS = (
-    "objective",
-    "optimizer",
-    "balancer",
-    "layer",
-    "regularizer",
-    "compressor",
-    "diagnostic",
-    "law",
-    "data_rule",
-    "schedule",
-    "unlearner",
-    "experiment",
-)
 # A small real data set for a first comparison, and what to compare with; the second name is for the first one itself.
 _COMPARISONS = {
     "classification": ("digits", ("cross_entropy", "focal")),
     "multilabel": ("breast_cancer", ("binary_cross_entropy", "sigmoid_focal")),
     "regression": ("diabetes", ("mean_squared_error", "huber")),
 }
-_ALIASES = {"binary": "multilabel", "language_modelling": "language", "metric_learning": "metric", "multi_label": "multilabel"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +65,11 @@ class Unit:
     waivers: dict[str, str] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
 
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """What else it is called by: its aliases, and the name of its class."""
+        return (*self.aliases, self.cls)
+
     def takes(self, parameter: str) -> bool:
         return any(known.name == parameter for known in self.parameters)
 
@@ -132,17 +104,25 @@ def units() -> dict[tuple[str, str], Unit]:
     return found
 
 
+def units_named(name: str) -> list[Unit]:
+    """The units of this name or spelling, an objective first: several kinds may have the same one."""
+    given = _plain(name)
+    exact = [unit for unit in units().values() if given == unit.name]
+    found = exact or [unit for unit in units().values() if resolved(name, {unit.name: unit.spellings}) == unit.name]
+    return sorted(found, key=lambda unit: unit.kind != "objective")
+
+
 def known_family(name: str) -> str:
     """A family's own name for what somebody typed; what is no family is refused."""
-    return _known("family", _ALIASES.get(_plain(name), name), FAMILIES)
+    return _known("family", resolved(_plain(name), FAMILIES), tuple(FAMILIES))
 
 
 def _known(what: str, given: str, allowed: tuple[str, ...]) -> str:
     wanted = _plain(given)
     if wanted in allowed:
         return wanted
-    near = difflib.get_close_matches(wanted, allowed, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(allowed)}"
+    alike = near(wanted, allowed)
+    hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(allowed)}"
     raise UnknownNameError(f"there is no {what} named {given!r}; {hint}")
 
 
@@ -159,7 +139,7 @@ def list_units(
     soft_targets: bool | None = None,
 ) -> list[Unit]:
     """The registered units that fit, by kind and name; a pattern without a wildcard may be any part of the name."""
-    kind = None if kind is None else _known("kind", kind, KINDS)
+    kind = None if kind is None else _known("kind", kind, tuple(KINDS))
     family = None if family is None else known_family(family)
     wanted = [_plain(parameter) for parameter in takes]
     every = {p.name for unit in units().values() for p in unit.parameters}

@@ -1,9 +1,11 @@
 """The command line: arguments and printing only. Each command is a module here; torch is imported where it is needed."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+import lossary
 from lossary.cli.check import check
 from lossary.cli.claim import claim
 from lossary.cli.compare import compare
@@ -22,6 +24,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help; importing rich would double the time of every answer
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"lossary {lossary.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 app.command()(compare)
 app.command()(find)
 app.command()(show)

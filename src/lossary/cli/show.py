@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lossary import catalogue, claims
-from lossary.catalogue import Paper, Unit, entry, papers_providing, units
+from lossary.catalogue import Paper, Unit, entry, papers_providing, units_named
 from lossary.cli._output import STATUS_STYLES, labelled, styled, to_copy, wrapped, write, write_json
 from lossary.errors import UnknownNameError
 
@@ -18,7 +18,7 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Show one entry: what it is, its maths, its parameters, its papers, and how to use it."""
-    found = _registered(name)
+    found = units_named(name)
     if json and found:
         write_json({**_unit_dict(found[0]), "others": [_unit_dict(unit) for unit in found[1:]]})
     elif found:
@@ -27,13 +27,6 @@ def show(
     else:
         paper = _record(name)
         write_json({"unit": None, "papers": [_paper_dict(paper)]}) if json else write(_paper_text(paper))
-
-
-def _registered(name: str) -> list[Unit]:
-    """The units of this name, an objective first: several kinds may have the same one."""
-    wanted = name.strip().lower().replace("-", "_").replace(" ", "_")
-    found = [unit for unit in units().values() if wanted == unit.name or wanted in unit.aliases]
-    return sorted(found, key=lambda unit: unit.kind != "objective")
 
 
 def _record(name: str) -> Paper:

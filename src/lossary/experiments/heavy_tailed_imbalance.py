@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD, Adam, Optimizer
 
 from lossary._domains import Count, Interval, PositiveCount, checked
-from lossary._registry import suggestion, unit
+from lossary._names import suggestion
+from lossary._registry import unit
 from lossary.errors import InvalidValueError, UnknownNameError
 from lossary.optim import NormalizedSGD, RescaledSignSGD, SignSGD
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative, domains, settled
+from lossary._domains import Fraction, NonNegative, checked, domains, settled
 from lossary._registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.optim._common import checked_group, listed
@@ -51,6 +51,7 @@ class DistillationOrientedTrainer(Optimizer):
     tensor([0.2250])
     """
 
+    @checked("dot")
     def __init__(
         self,
         params: ParamsT,

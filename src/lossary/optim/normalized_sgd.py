@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative
+from lossary._domains import Fraction, NonNegative, checked
 from lossary._registry import unit
 from lossary.optim._common import TransformedGradient, euclidean_norm
 
@@ -38,6 +38,7 @@ class NormalizedSGD(TransformedGradient):
 
     name = "normalized_sgd"
 
+    @checked("normalized_sgd")
     def __init__(self, params: ParamsT, lr: NonNegative, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0):
         super().__init__(params, lr, momentum, weight_decay)
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative
+from lossary._domains import Fraction, NonNegative, checked
 from lossary._registry import unit
 from lossary.optim._common import TransformedGradient, absolute_sum, signs
 
@@ -36,6 +36,7 @@ class RescaledSignSGD(TransformedGradient):
 
     name = "rescaled_sign_sgd"
 
+    @checked("rescaled_sign_sgd")
     def __init__(self, params: ParamsT, lr: NonNegative, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0):
         super().__init__(params, lr, momentum, weight_decay)
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative
+from lossary._domains import Fraction, NonNegative, checked
 from lossary._registry import unit
 from lossary.optim._common import TransformedGradient, signs
 
@@ -39,6 +39,7 @@ class SignSGD(TransformedGradient):
 
     name = "sign_sgd"
 
+    @checked("sign_sgd")
     def __init__(self, params: ParamsT, lr: NonNegative, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0):
         super().__init__(params, lr, momentum, weight_decay)
 

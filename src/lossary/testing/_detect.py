@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lossary._domains import Interval
-from lossary._registry import FAMILIES, Spec, spec, specs, suggestion
+from lossary._kinds import FAMILIES
+from lossary._names import suggestion
+from lossary._registry import Spec, spec, specs
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing._batch import inputs_of
 from lossary.testing._inputs import Bags, Classification, Inputs, LabelRanking, Multilabel, Regression

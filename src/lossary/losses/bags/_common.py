@@ -21,6 +21,7 @@ class BagObjective(Objective):
     base: str
 
     def forward(self, prediction: Tensor, target: Tensor, bag: Tensor) -> Tensor:
+        """Compute the loss of predictions (N, *) for the targets of their bags, whose numbers are ``bag`` (N,)."""
         return self.function(prediction, target, bag, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

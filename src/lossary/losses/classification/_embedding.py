@@ -93,6 +93,7 @@ class CosineClassifier(Objective):
         reset_directions(self.weight)
 
     def forward(self, embedding: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of an embedding (N, D) for a target of class indices (N,) or of probabilities (N, C)."""
         parameters = self.hyperparameters()
         del parameters["num_classes"], parameters["embedding_dim"]
         return self.function(embedding, target, self.weight, **parameters)

@@ -23,6 +23,7 @@ class GroupObjective(Objective):
     base: str
 
     def forward(self, logits: Tensor, target: Tensor, group: Tensor) -> Tensor:
+        """Compute the loss of logits (N, C, *) for a target (N, *), with the group (N,) of each sample."""
         return self.function(logits, target, group, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

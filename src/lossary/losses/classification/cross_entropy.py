@@ -39,6 +39,7 @@ def cross_entropy(
 @objective(
     family="classification",
     function=cross_entropy,
+    aliases=("ce", "softmax_cross_entropy", "SoftTargetCrossEntropy"),
     proper=True,
     tune={"label_smoothing": (0.0, 0.3)},
 )

@@ -39,6 +39,7 @@ class TwoViews(Objective):
     consumes = "embedding"
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Compute the loss of two views a and b (N, D), whose rows are pairs."""
         return self.function(a, b, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

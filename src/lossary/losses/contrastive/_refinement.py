@@ -37,6 +37,7 @@ class SelfLabelled(Objective):
             self.requires = ("progress",)
 
     def forward(self, prediction: Tensor, target: Tensor, progress: float | None = None) -> Tensor:
+        """Compute the loss of predictions (N, D) for targets (N, D), and of the fraction of training done with a warm-up."""
         parameters: dict[str, Any] = self.hyperparameters()
         del parameters["warmup"]
         if self.warmup > 0:

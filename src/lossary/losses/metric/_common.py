@@ -19,6 +19,7 @@ class MetricObjective(Objective):
     consumes = "embedding"
 
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """Compute the loss of an embedding (N, D) with integer labels (N,)."""
         return self.function(embedding, labels, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

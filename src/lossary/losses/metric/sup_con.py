@@ -39,6 +39,7 @@ def _loop() -> Callable[..., None]:
 @objective(
     family="metric",
     function=sup_con,
+    aliases=("supervised_contrastive",),
     soft_targets=False,
     decomposable=False,
     spatial=False,

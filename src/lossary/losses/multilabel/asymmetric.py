@@ -59,6 +59,7 @@ def asymmetric(
 @objective(
     family="multilabel",
     function=asymmetric,
+    aliases=("asl",),
     tune={"gamma_neg": (0.0, 6.0), "clip": (0.0, 0.2)},
     saturates=True,  # by the margin: a negative that is utterly wrong still counts as 1 - m, at a flat place of the sigmoid
     exact_gradient_with={"detach_focusing": False},

@@ -44,6 +44,7 @@ def binary_cross_entropy(
 @objective(
     family="multilabel",
     function=binary_cross_entropy,
+    aliases=("bce", "bce_with_logits", "binary_cross_entropy_with_logits"),
     proper=True,
     tune={"label_smoothing": (0.0, 0.3)},
 )

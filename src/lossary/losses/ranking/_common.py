@@ -16,6 +16,7 @@ class RankingObjective(Objective):
     consumes: ClassVar[str] = "logits"
 
     def forward(self, scores: Tensor, relevance: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the loss of scores (lists, items) for relevances of that shape; a mask is True where there is an item."""
         return self.function(scores, relevance, mask, **self.hyperparameters())
 
     def link(self, output: Tensor) -> Tensor:

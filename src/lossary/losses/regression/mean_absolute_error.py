@@ -24,7 +24,16 @@ def mean_absolute_error(
     return average_over_elements("mean_absolute_error", per_element, weight=weight, reduction=reduction)
 
 
-@objective(family="regression", function=mean_absolute_error, link="value", proper=True)
+@objective(
+    family="regression",
+    function=mean_absolute_error,
+    aliases=(
+        "mae",
+        "l1",
+    ),
+    link="value",
+    proper=True,
+)
 class MeanAbsoluteErrorLoss(IdentityObjective):
     r"""Mean absolute error: fits the conditional median, whatever the size of the outliers.
 

@@ -24,7 +24,7 @@ def mean_squared_error(
     return average_over_elements("mean_squared_error", per_element, weight=weight, reduction=reduction)
 
 
-@objective(family="regression", function=mean_squared_error, link="value", proper=True)
+@objective(family="regression", function=mean_squared_error, aliases=("mse",), link="value", proper=True)
 class MeanSquaredErrorLoss(IdentityObjective):
     r"""Mean squared error: fits the conditional mean.
 
