@@ -32,8 +32,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import lossary
-from lossary import _blocks
-from lossary._registry import Spec, spec, specs
+from lossary._core.registry import Spec, spec, specs
+from lossary._fast import dispatch
 from lossary.errors import LossaryError
 from lossary.metrics import smooth_ece
 from page import save as save_section
@@ -262,11 +262,11 @@ def in_plain_operations(loss: Loss) -> Loss:
     """A loss of ours without its compiled loop."""
 
     def plain(logits: Tensor, target: Tensor) -> Tensor:
-        kept, _blocks.LOOPS = _blocks.LOOPS, False
+        kept, dispatch.LOOPS = dispatch.LOOPS, False
         try:
             return loss(logits, target)
         finally:
-            _blocks.LOOPS = kept
+            dispatch.LOOPS = kept
 
     return plain
 

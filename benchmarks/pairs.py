@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import lossary
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from page import save as save_section
 
 COMMAND = "python benchmarks/pairs.py"
@@ -143,13 +143,13 @@ def step(loss: Loss, x: Tensor, labels: Tensor, whole: bool) -> Callable[[], flo
     leaf = x.clone().requires_grad_()
 
     def run() -> float:
-        kept, _pairs.SMALL = _pairs.SMALL, x.shape[0] ** 2 if whole else _pairs.SMALL
+        kept, pairs_rule.SMALL = pairs_rule.SMALL, x.shape[0] ** 2 if whole else pairs_rule.SMALL
         try:
             value = loss(leaf, labels)
             torch.autograd.grad(value, leaf)
             return float(value.detach())
         finally:
-            _pairs.SMALL = kept
+            pairs_rule.SMALL = kept
 
     return run
 

@@ -11,62 +11,33 @@ from types import ModuleType
 import pytest
 
 import lossary
-from lossary._kinds import KINDS
+from lossary._core.kinds import KINDS
 
 SOURCE = Path(__file__).parent.parent / "src" / "lossary"
 
 # What each layer may import of Lossary, besides itself. A package stands for everything below it.
-CORE = {
-    "errors", "_kinds", "_names", "_docstrings", "_domains", "_values", "_checks", "_extras", "_kernels", "_formulas",
-    "_objective", "_registry", "_rows", "_labels", "_pairs", "_pairs_once", "_neighbours", "distributed",
-}  # fmt: skip
+CORE = {"errors", "_core", "_fast", "distributed"}
 # Rooms that hold units are named in the table of kinds, and may import the core; those that may import more are below.
 ROOMS = {home.split(".")[1] for homes in KINDS.values() for home in homes}
 # What `import lossary` offers by name.
 MODULES = {name for name in dir(lossary) if isinstance(getattr(lossary, name), ModuleType)}
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(ROOMS, CORE),
-    "_kinds": set(),
-    "_names": set(),
-    "_docstrings": set(),
-    "authoring": CORE,
     "errors": set(),
-    "_domains": {"_values", "errors"},
-    "_values": {"errors"},
-    "_checks": {"errors"},
-    "_extras": {"errors"},
-    "_objective": {"_checks", "_domains"},
-    "_blocks": set(),
-    "_kernels": set(),
-    "_formulas": {"_kernels"},
-    "_label_loops": {"_formulas", "_kernels"},
-    "_one_pass": {"_blocks"},
-    "_row_loops": {"_formulas", "_kernels", "_row_parts"},
-    "_row_parts": {"_kernels"},
-    "distributed": {"_blocks", "_checks", "errors"},
-    "_neighbours": {"_objective", "_pair_distances", "_pairs", "distributed"},
-    "_pairs_once": {"_blocks", "_pair_distances", "_pairs"},
-    "_pair_rows": set(),
-    "_pair_distances": {"_blocks", "_objective", "_pair_distance_loops"},
-    "_pair_distance_loops": {"_kernels"},
-    "_pairs": {"_blocks", "_pair_distances", "_pair_rows", "_checks", "_kernels", "_objective", "distributed"},
-    "_row_blocks": {"_blocks", "_objective", "_row_numbers"},
-    "_row_numbers": set(),
-    "_rows": {"_blocks", "_formulas", "_kernels", "_objective", "_one_pass", "_row_blocks", "_row_loops", "_row_numbers"},
-    "_labels": {"_blocks", "_checks", "_formulas", "_kernels", "_label_loops", "_objective", "_one_pass"},
-    # the last two only when a call needs them
-    "_registry": {"_docstrings", "_domains", "_kinds", "_names", "_objective", "_values", "errors", "catalogue", "losses"},
-    "catalogue": {"_kinds", "_names", "errors"},
-    "_index": {*CORE, "catalogue", "claims", "functional"},
-    "functional": {"_domains", "_names", "_registry", "losses", "metrics"},
-    "losses": {*CORE, "_blocks", "_row_parts", "weighting"},
-    "metrics": {*CORE, "_blocks"},
+    "_core": {"errors", "catalogue", "losses"},  # the last two only when a call needs them
+    "_fast": {"errors", "_core", "distributed"},
+    "distributed": {"errors", "_core", "_fast"},
+    "authoring": CORE,
+    "catalogue": {"errors", "_core"},
+    "functional": {"_core", "losses", "metrics"},
+    "losses": {*CORE, "data", "weighting"},
     "experiments": {*CORE, "losses", "optim", "functional"},
     "testing": {*CORE, "losses", "metrics"},
-    "arena": {*CORE, "_blocks", "losses", "metrics", "catalogue"},
+    "arena": {*CORE, "losses", "metrics", "catalogue"},
     "claims": CORE | MODULES - {"testing"},
     "cli": {*CORE, "arena", "catalogue", "claims", "testing"},
-    "__main__": {"_extras", "cli", "errors"},
+    "_index": {*CORE, "catalogue", "claims", "functional"},
+    "__main__": {"_core", "cli", "errors"},
     "__init__": {*CORE, *MODULES},
 }
 

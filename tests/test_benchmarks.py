@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lossary
-from lossary._registry import spec, specs
+from lossary._core.registry import spec, specs
 
 HOME = Path(__file__).parent.parent / "benchmarks"
 

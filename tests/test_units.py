@@ -12,9 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 import lossary
-from lossary import _registry, catalogue
-from lossary._kinds import KINDS, UNITS
-from lossary._registry import UnitSpec
+from lossary import catalogue
+from lossary._core import registry
+from lossary._core.kinds import KINDS, UNITS
+from lossary._core.registry import UnitSpec
 from lossary.cli import app
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 from lossary.optim import SignSGD
@@ -27,10 +28,10 @@ each = pytest.mark.parametrize("found", EVERY, ids=lambda found: f"{found.kind}-
 @pytest.fixture
 def scratch_registry() -> Iterator[None]:
     """What a test registers is gone after it."""
-    before = dict(_registry._units)
+    before = dict(registry._units)
     yield
-    _registry._units.clear()
-    _registry._units.update(before)
+    registry._units.clear()
+    registry._units.update(before)
 
 
 def test_a_kind_is_named_once_and_its_packages_register_units_of_it() -> None:

@@ -14,5 +14,5 @@ def on_several_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         used.append(threads)
         return ThreadPoolExecutor(threads)
 
-    monkeypatch.setattr("lossary._kernels.ThreadPoolExecutor", counted)
+    monkeypatch.setattr("lossary._fast.mathematics.ThreadPoolExecutor", counted)
     return used

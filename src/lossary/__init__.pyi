@@ -49,21 +49,21 @@ from . import (
 from . import (
     weighting as weighting,
 )
-from ._domains import formula as formula
-from ._objective import IdentityObjective as IdentityObjective
-from ._objective import Objective as Objective
-from ._objective import SigmoidObjective as SigmoidObjective
-from ._objective import SoftmaxObjective as SoftmaxObjective
-from ._registry import Spec as Spec
-from ._registry import UnitSpec as UnitSpec
-from ._registry import create as create
-from ._registry import list_objectives as list_objectives
-from ._registry import list_units as list_units
-from ._registry import objective as objective
-from ._registry import specs as specs
-from ._registry import unit as unit
-from ._registry import units as units
-from ._values import check_values as check_values
+from ._core.objective import IdentityObjective as IdentityObjective
+from ._core.objective import Objective as Objective
+from ._core.objective import SigmoidObjective as SigmoidObjective
+from ._core.objective import SoftmaxObjective as SoftmaxObjective
+from ._core.parameters import formula as formula
+from ._core.registry import Spec as Spec
+from ._core.registry import UnitSpec as UnitSpec
+from ._core.registry import create as create
+from ._core.registry import list_objectives as list_objectives
+from ._core.registry import list_units as list_units
+from ._core.registry import objective as objective
+from ._core.registry import specs as specs
+from ._core.registry import unit as unit
+from ._core.registry import units as units
+from ._core.values import check_values as check_values
 from .arena import compare as compare
 from .errors import LossaryError as LossaryError
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from lossary._extras import require
+from lossary._core.extras import require
 from lossary.errors import MissingPackageError
 
 

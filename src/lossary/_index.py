@@ -13,9 +13,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ForwardRef, Literal, Union, get_args, get_origin
 
-from lossary._domains import Numbers, annotations_of, domains
-from lossary._kinds import UNITS
-from lossary._registry import Parameter, Spec, UnitSpec, specs, units
+from lossary._core.kinds import UNITS
+from lossary._core.parameters import Numbers, annotations_of, domains
+from lossary._core.registry import Parameter, Spec, UnitSpec, specs, units
 from lossary.catalogue._search import prepared
 from lossary.claims._write import index as claims_index
 from lossary.functional import BESIDE
@@ -158,7 +158,7 @@ def stub(own: Sequence[Spec]) -> str:
         "from torch import Tensor",
         "from torch.distributed import ProcessGroup",
         "",
-        "from lossary._domains import Vector",
+        "from lossary._core.parameters import Vector",
         *sorted(f"from {home} import {name} as {name}" for name, home in BESIDE.items()),
         "",
         "BESIDE: dict[str, str]",

@@ -51,7 +51,7 @@ What is here, by its use:
 
 from torch import Tensor
 
-from lossary._checks import (
+from lossary._core.checks import (
     check_broadcast,
     check_class_inputs,
     check_element_inputs,
@@ -61,7 +61,23 @@ from lossary._checks import (
     check_tensor,
     shape_text,
 )
-from lossary._domains import (
+from lossary._core.objective import (
+    IdentityObjective,
+    Objective,
+    SigmoidObjective,
+    SoftmaxObjective,
+    average_over_classes,
+    average_over_elements,
+    average_over_kept,
+    class_indices,
+    is_ignored,
+    log_softmax,
+    reduce,
+    reset_directions,
+    widen,
+    without_autocast,
+)
+from lossary._core.parameters import (
     Count,
     Fraction,
     Interval,
@@ -79,27 +95,11 @@ from lossary._domains import (
     checked,
     formula,
 )
-from lossary._labels import Pair, average_over_labels
-from lossary._objective import (
-    IdentityObjective,
-    Objective,
-    SigmoidObjective,
-    SoftmaxObjective,
-    average_over_classes,
-    average_over_elements,
-    average_over_kept,
-    class_indices,
-    is_ignored,
-    log_softmax,
-    reduce,
-    reset_directions,
-    widen,
-    without_autocast,
-)
-from lossary._pairs import Pairs, against_all, log_sum_exp, over_rows, sum_over_rows
-from lossary._pairs import unit as direction
-from lossary._registry import SpecialCase, objective, unit
-from lossary._rows import Rows, average_over_rows
+from lossary._core.registry import SpecialCase, objective, unit
+from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.labels.rule import Pair, average_over_labels
+from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, over_rows, sum_over_rows
+from lossary._fast.pairs.rule import unit as direction
 from lossary.distributed import Group, all_items, total
 from lossary.errors import InvalidTypeError, InvalidValueError
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 import torch
 from torch import Tensor
 
-from lossary._checks import check_tensor
+from lossary._core.checks import check_tensor
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from lossary._names import suggestion
-from lossary._registry import every_name, specs
+from lossary._core.names import suggestion
+from lossary._core.registry import every_name, specs
 
 # Functions that belong to an objective without being its loss.
 BESIDE = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from lossary._domains import Vector
+from lossary._core.parameters import Vector
 from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
 from lossary.losses.contrastive.video_colbert import mean_max_sim as mean_max_sim
 from lossary.losses.distillation.dual_head_kd import align_gradients as align_gradients

@@ -14,7 +14,7 @@ from tests.arena.common import double, same
 from torch import Tensor
 
 import lossary
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_trainee
 from lossary.arena.protocol import make_protocol
@@ -158,7 +158,7 @@ def test_one_program_gives_what_the_ordinary_loop_gives(name: str, family: str, 
 @pytest.mark.parametrize("name", ["rank_net", "lambda_loss", "approx_ndcg", "neural_ndcg"])
 def test_losses_of_lists_in_compiled_loops_are_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In single precision, where they take their loops."""
-    monkeypatch.setattr(_lists, "SMALL", 0)
+    monkeypatch.setattr(lists_rule, "SMALL", 0)
     splits = make_splits(lists(), (0, 1), 0.2, 0.2)
     runs = [Run(0, 1e-3), Run(1, 1e-3), Run(0, 3e-3)]
     results = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from lossary import _blocks
+from lossary._fast import dispatch
 from lossary.arena._record import Recording
 
 Function = Callable[[Tensor, Tensor], Sequence[Tensor]]
@@ -57,7 +57,7 @@ class Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        made: tuple[Tensor, Tensor] = _blocks.call_compiled(squared, x)
+        made: tuple[Tensor, Tensor] = dispatch.call_compiled(squared, x)
         return made
 
     @staticmethod

@@ -12,7 +12,7 @@ from tests.arena.common import double, same
 from torch import Tensor
 
 import lossary
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.arena import Data, from_arrays, load
 from lossary.arena.models import make_trainee
 from lossary.arena.protocol import make_protocol
@@ -200,7 +200,7 @@ def test_one_program_gives_what_the_ordinary_loop_gives(name: str) -> None:
 @pytest.mark.parametrize("name", ["sup_con", "proxy_anchor", "circle"])
 def test_losses_of_pairs_in_compiled_loops_are_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In single precision, where they take their loops."""
-    monkeypatch.setattr(_pairs, "SMALL", 0)
+    monkeypatch.setattr(pairs_rule, "SMALL", 0)
     data, candidate = clouds(), Candidate(name)
     splits = make_splits(data, (0, 1), *SHARES)
     runs = [Run(0, 1e-3), Run(1, 1e-3), Run(0, 3e-3)]

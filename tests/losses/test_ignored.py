@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossary import _blocks, specs
+from lossary import specs
+from lossary._fast import dispatch
 from lossary.testing import Subject, subject_of
 
 FIXED = ["fairness_regularized", "naive_bayes", "worst_group"]  # they leave out -100
@@ -35,10 +36,10 @@ def gradients(subject: Subject, n: int, dtype: torch.dtype, fill: float | None, 
 @pytest.mark.parametrize("name", IGNORING)
 def test_what_is_ignored_may_be_anything(monkeypatch: pytest.MonkeyPatch, name: str, way: str) -> None:
     subject = subject_of(name)
-    monkeypatch.setattr(_blocks, "LOOPS", way == "compiled")
+    monkeypatch.setattr(dispatch, "LOOPS", way == "compiled")
     if way == "blocks":
-        monkeypatch.setattr(_blocks, "SMALL", 0)
-        monkeypatch.setattr(_blocks, "BLOCK", 16)
+        monkeypatch.setattr(dispatch, "SMALL", 0)
+        monkeypatch.setattr(dispatch, "BLOCK", 16)
     for dtype in (torch.float32, torch.bfloat16):
         for smoothing in (0.0, 0.1) if subject.takes("label_smoothing") else (0.0,):
             as_it_was = gradients(subject, 8, dtype, None, smoothing)
@@ -92,8 +93,8 @@ def test_weights_of_samples_that_are_zero_yet_have_their_slopes(
     monkeypatch: pytest.MonkeyPatch, name: str, smoothing: float
 ) -> None:
     """As where weights of samples are learned, beginning with zeros: what counts for nothing is not what is ignored."""
-    monkeypatch.setattr(_blocks, "SMALL", 0)
-    monkeypatch.setattr(_blocks, "BLOCK", 16)
+    monkeypatch.setattr(dispatch, "SMALL", 0)
+    monkeypatch.setattr(dispatch, "BLOCK", 16)
     logits = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss = subject_of(name).make(reduction="none", label_smoothing=smoothing)
     share = torch.zeros(6, dtype=torch.float64, requires_grad=True)

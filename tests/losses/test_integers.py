@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import lossary
-from lossary import _blocks, specs
-from lossary._objective import class_indices, is_ignored
+from lossary import specs
+from lossary._core.objective import class_indices, is_ignored
+from lossary._fast import dispatch
 from lossary.errors import LossaryError
 from lossary.testing import Subject, subject_of
 
@@ -25,10 +26,10 @@ NAMES_OF_CLASSES = ("labels", "object_id", "group")  # any integers will do
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(_blocks, "LOOPS", request.param == "loop")
+    monkeypatch.setattr(dispatch, "LOOPS", request.param == "loop")
     if request.param == "blocks":
-        monkeypatch.setattr(_blocks, "SMALL", 0)
-        monkeypatch.setattr(_blocks, "BLOCK", 16)
+        monkeypatch.setattr(dispatch, "SMALL", 0)
+        monkeypatch.setattr(dispatch, "BLOCK", 16)
     return str(request.param)
 
 
@@ -216,7 +217,7 @@ def test_no_file_compares_an_ignored_class_by_itself() -> None:
                 sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
                 if any(side.rpartition(".")[2] in ("ignore_index", "IGNORED") or side == "-100" for side in sides):
                     found.append((path.name, " ".join(sides)))
-    assert found == [("_objective.py", "target ignore_index")] * 2
+    assert found == [("_core/objective.py", "target ignore_index")] * 2
 
 
 def test_a_count_of_attempts_is_not_narrowed() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.errors import LossaryError
 from lossary.metrics import epsilon_opis, icnn_score, mean_average_precision_at_r, opis, recall_at_k, utilization
 
@@ -21,8 +21,8 @@ def batch(n: int = 40, classes: int = 5) -> tuple[Tensor, Tensor]:
 @pytest.fixture(params=["one block", "many blocks"], autouse=True)
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "many blocks":
-        monkeypatch.setattr(_pairs, "BLOCK", 1)
-        monkeypatch.setattr(_pairs, "FEWEST_ANCHORS", 7)
+        monkeypatch.setattr(pairs_rule, "BLOCK", 1)
+        monkeypatch.setattr(pairs_rule, "FEWEST_ANCHORS", 7)
 
 
 def ranked(x: Tensor, i: int) -> list[int]:

@@ -11,10 +11,11 @@ import torch
 from tests.testing.broken_losses import BROKEN, DOCSTRING, Broken, Halved
 from torch import Tensor
 
-from lossary import IdentityObjective, Objective, Spec, _registry, formula, objective
-from lossary._checks import check_floating, check_integers, check_shape, check_tensor
-from lossary._domains import Reduction, SetReduction
-from lossary._objective import widen
+from lossary import IdentityObjective, Objective, Spec, formula, objective
+from lossary._core import registry
+from lossary._core.checks import check_floating, check_integers, check_shape, check_tensor
+from lossary._core.objective import widen
+from lossary._core.parameters import Reduction, SetReduction
 from lossary.distributed import Group, all_items
 from lossary.errors import InvalidTypeError, InvalidValueError
 
@@ -50,13 +51,13 @@ def _objective(function: Function, family: str, base: type[Objective], declared:
     }
     cls = type(title, (base,), members)
     globals()[title] = cls  # where pickle looks for it
-    kept = dict(_registry._specs)
+    kept = dict(registry._specs)
     try:
         objective(family=family, function=checked, spatial=False, **declared)(cls)
-        return _registry._specs["objective", name]
+        return registry._specs["objective", name]
     finally:
-        _registry._specs.clear()
-        _registry._specs.update(kept)
+        registry._specs.clear()
+        registry._specs.update(kept)
 
 
 def honest(family: str, base: type[Objective] = IdentityObjective, **declared: Any) -> Callable[[Function], Function]:

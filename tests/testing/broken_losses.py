@@ -13,11 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lossary import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective, Spec, _registry, formula, objective
-from lossary._checks import check_class_inputs, check_element_inputs, check_floating, check_integers, check_shape, check_tensor
-from lossary._domains import Reduction, SetReduction
-from lossary._objective import average_over_classes, widen
-from lossary._registry import SpecialCase
+from lossary import IdentityObjective, Objective, SigmoidObjective, SoftmaxObjective, Spec, formula, objective
+from lossary._core import registry
+from lossary._core.checks import check_class_inputs, check_element_inputs, check_floating, check_integers, check_shape, check_tensor
+from lossary._core.objective import average_over_classes, widen
+from lossary._core.parameters import Reduction, SetReduction
+from lossary._core.registry import SpecialCase
 from lossary.errors import InvalidValueError
 from lossary.losses.classification.cross_entropy import cross_entropy
 from lossary.losses.classification.focal import focal
@@ -118,13 +119,13 @@ def broken(
             members |= {"forward": forward, "requires": sides}
         cls = type(title, (base,), members)
         globals()[title] = cls  # where pickle looks for it
-        kept = dict(_registry._specs)
+        kept = dict(registry._specs)
         try:
             objective(family=family, function=formula(function) if domains else function, **declared)(cls)
-            spec = _registry._specs["objective", name]
+            spec = registry._specs["objective", name]
         finally:
-            _registry._specs.clear()
-            _registry._specs.update(kept)
+            registry._specs.clear()
+            registry._specs.update(kept)
         BROKEN[name] = Broken(check, frozenset(also), spec)
         return body
 

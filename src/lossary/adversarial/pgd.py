@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating
-from lossary._domains import Count, Positive, Real, checked
-from lossary._registry import unit
+from lossary._core.checks import check_floating
+from lossary._core.parameters import Count, Positive, Real, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossary._extras import require
+from lossary._core.extras import require
 
 require("a comparison", "scipy", "sklearn", "pyarrow", "jinja2", "plotly")  # before a traceback says the same worse
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lossary._registry import specs
+from lossary._core.registry import specs
 from lossary.errors import LossaryError
 
 # Modules that describe, judge, keep or print, and so cannot change a number.

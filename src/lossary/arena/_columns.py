@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lossary._names import suggestion
+from lossary._core.names import suggestion
 from lossary.errors import DataError
 
 Array = NDArray[Any]

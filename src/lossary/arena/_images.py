@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary._extras import require
+from lossary._core.extras import require
 from lossary.arena._sample import choose_rows, picture_bytes
 from lossary.errors import DataError, InvalidValueError
 

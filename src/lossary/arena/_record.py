@@ -3,7 +3,7 @@
 A dispatch mode sees every plain tensor operation that a function comes down to, below ``vmap`` and autograd. The tensors that these
 operations made are kept, and a replay writes into the very same ones: nothing is allocated, and what only looks at another tensor's
 memory, does not depend on the inputs or is not needed has nothing to be done for it at all. Compiled loops, which no dispatch mode
-sees, say themselves that they are called (``_blocks.call_compiled``).
+sees, say themselves that they are called (``dispatch.call_compiled``).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lossary import _blocks
+from lossary._fast import dispatch
 
 aten = torch.ops.aten
 SHAPE_ONLY = (aten.ones_like, aten.zeros_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
@@ -126,12 +126,12 @@ class Recording:
 
     def __init__(self, function: Callable[[], Sequence[Tensor]], inputs: Sequence[Tensor]):
         recorder = _Recorder()
-        _blocks.watchers.append(recorder.compiled)
+        dispatch.watchers.append(recorder.compiled)
         try:
             with recorder:
                 outputs = function()
         finally:
-            _blocks.watchers.pop()
+            dispatch.watchers.pop()
         kept = _needed(_varying(recorder, inputs), outputs)
         held: dict[int, Tensor] = {}
 

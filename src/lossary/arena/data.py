@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn import datasets
 from torch.utils.data import Dataset
 
-from lossary._names import suggestion
+from lossary._core.names import suggestion
 from lossary.arena._arrays import as_images, group_codes, plain_target
 from lossary.arena._columns import check_columns, find_features, group_values, target_values
 from lossary.arena._dataset import read_dataset

@@ -17,8 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from lossary._domains import OneOf, PositiveCount, checked
-from lossary._extras import require
+from lossary._core.extras import require
+from lossary._core.parameters import OneOf, PositiveCount, checked
 from lossary.arena.data import Data
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit, pack, run_unit, splits_of, unpack

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lossary._objective import Objective
+from lossary._core.objective import Objective
 from lossary.arena.networks import Shape, make_model, without_head
 from lossary.arena.tasks import Kind
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lossary._names import suggestion
+from lossary._core.names import suggestion
 from lossary.errors import InvalidTypeError, UnknownNameError
 
 Shape = tuple[int, ...]

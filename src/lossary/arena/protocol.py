@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from lossary._domains import Count, Interval, OneOf, OneOrMore, PositiveCount, checked
-from lossary._registry import spec, specs
+from lossary._core.parameters import Count, Interval, OneOf, OneOrMore, PositiveCount, checked
+from lossary._core.registry import spec, specs
 from lossary.arena._code import code_of
 from lossary.arena._division import shares_of_classes
 from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at

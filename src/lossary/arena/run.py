@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossary._objective import Objective
+from lossary._core.objective import Objective
 from lossary.arena._memory import PeakMemory
 from lossary.arena.data import Data
 from lossary.arena.models import Trainee, make_trainee

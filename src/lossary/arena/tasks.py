@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
 
-from lossary._names import suggestion
-from lossary._objective import Objective
-from lossary._registry import Spec, create, spec
+from lossary._core.names import suggestion
+from lossary._core.objective import Objective
+from lossary._core.registry import Spec, create, spec
 from lossary.arena.statistics import smooth_calibration_error
 from lossary.errors import InvalidValueError, UnknownNameError
 from lossary.metrics import mean_average_precision_at_r, mean_reciprocal_rank, ndcg_at_k, recall_at_k

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from lossary._extras import require
+from lossary._core.extras import require
 from lossary.arena.analysis import Answer
 from lossary.arena.protocol import Protocol
 from lossary.arena.run import Unit

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from lossary._extras import require
+from lossary._core.extras import require
 
 SamplerName = Literal["qmc", "random"]
 SAMPLERS: tuple[SamplerName, ...] = ("qmc", "random")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_shape, shape_text
-from lossary._domains import Positive, PositiveCount, checked
-from lossary._objective import widen
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_shape, shape_text
+from lossary._core.objective import widen
+from lossary._core.parameters import Positive, PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

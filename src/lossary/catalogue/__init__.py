@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lossary._kinds import FAMILIES, KINDS
+from lossary._core.kinds import FAMILIES, KINDS
 from lossary.catalogue._records import STATUSES, Paper, entry, load, papers_providing
 from lossary.catalogue._search import Found, Match, find, search
 from lossary.catalogue._units import Parameter, Unit, known_family, list_units, others, units, units_named

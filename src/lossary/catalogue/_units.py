@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lossary._kinds import FAMILIES, KINDS
-from lossary._names import near, resolved
+from lossary._core.kinds import FAMILIES, KINDS
+from lossary._core.names import near, resolved
 from lossary.errors import InvalidValueError, UnknownNameError
 
 FILE = Path(__file__).with_name("registry.json")

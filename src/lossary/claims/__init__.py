@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossary._extras import require
+from lossary._core.extras import require
 from lossary.errors import UnknownNameError
 
 if TYPE_CHECKING:

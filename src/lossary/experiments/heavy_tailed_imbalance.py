@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD, Adam, Optimizer
 
-from lossary._domains import Count, Interval, PositiveCount, checked
-from lossary._names import suggestion
-from lossary._registry import unit
+from lossary._core.names import suggestion
+from lossary._core.parameters import Count, Interval, PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidValueError, UnknownNameError
 from lossary.optim import NormalizedSGD, RescaledSignSGD, SignSGD
 

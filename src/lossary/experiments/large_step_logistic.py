@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Count, Interval, OneOf, Positive, checked
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.parameters import Count, Interval, OneOf, Positive, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidValueError
 
 Method = Annotated[str, OneOf(("logistic", "normalized", "perceptron"))]

@@ -8,10 +8,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Interval, NonNegative, OneOrMore, Positive, PositiveCount, checked
-from lossary._extras import require
-from lossary._registry import unit
+from lossary._core.checks import check_class_inputs
+from lossary._core.extras import require
+from lossary._core.parameters import Interval, NonNegative, OneOrMore, Positive, PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidValueError
 from lossary.losses.classification.naive_bayes import NaiveBayesLoss
 

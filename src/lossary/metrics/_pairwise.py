@@ -1,6 +1,6 @@
 """Checks and blocks of cosines that metrics of all pairs share, so that nothing grows with the square.
 
-Ties are those of :func:`lossary._neighbours.head`.
+Ties are those of :func:`lossary._fast.pairs.neighbours.head`.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._neighbours import Head, head
-from lossary._objective import widen, without_autocast
-from lossary._pairs import similarities, unit
+from lossary._core.checks import check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import widen, without_autocast
+from lossary._fast.pairs.neighbours import Head, head
+from lossary._fast.pairs.rule import similarities, unit
 from lossary.errors import InvalidValueError
 
 

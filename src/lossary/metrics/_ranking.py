@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._objective import double, reduce
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.objective import double, reduce
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

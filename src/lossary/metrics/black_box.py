@@ -11,9 +11,9 @@ from numbers import Complex, Rational
 import torch
 from torch import Tensor
 
-from lossary._checks import check_shape
-from lossary._domains import Positive, checked
-from lossary._registry import unit
+from lossary._core.checks import check_shape
+from lossary._core.parameters import Positive, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 Samples = Tensor | Iterable[Hashable]

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, shape_text
-from lossary._domains import Positive, checked
-from lossary._objective import widen
-from lossary._pairs import unit
-from lossary._registry import unit as register
+from lossary._core.checks import check_floating, check_shape, shape_text
+from lossary._core.objective import widen
+from lossary._core.parameters import Positive, checked
+from lossary._core.registry import unit as register
+from lossary._fast.pairs.rule import unit
 from lossary.errors import InvalidValueError
 
 

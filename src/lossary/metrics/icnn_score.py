@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lossary._domains import PositiveCount, checked
-from lossary._neighbours import inter_and_intra_class_score
-from lossary._objective import widen
-from lossary._registry import unit
+from lossary._core.objective import widen
+from lossary._core.parameters import PositiveCount, checked
+from lossary._core.registry import unit
+from lossary._fast.pairs.neighbours import inter_and_intra_class_score
 from lossary.metrics._pairwise import check_labelled
 
 

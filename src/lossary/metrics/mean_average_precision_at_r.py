@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import checked
-from lossary._registry import unit
+from lossary._core.parameters import checked
+from lossary._core.registry import unit
 from lossary.metrics._pairwise import check_labelled, class_sizes, finish, heads
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import PositiveCount, Reduction, checked
-from lossary._objective import double_dtype
-from lossary._registry import unit
+from lossary._core.objective import double_dtype
+from lossary._core.parameters import PositiveCount, Reduction, checked
+from lossary._core.registry import unit
 from lossary.metrics._expectation import exact, log_choices
 from lossary.metrics._ranking import finish, ranked
 

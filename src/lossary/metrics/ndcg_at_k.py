@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import PositiveCount, Reduction, checked
-from lossary._registry import unit
+from lossary._core.parameters import PositiveCount, Reduction, checked
+from lossary._core.registry import unit
 from lossary.metrics._ranking import finish, ranked
 
 

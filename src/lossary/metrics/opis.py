@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lossary import _pairs
-from lossary._blocks import ACCELERATOR_BLOCK
-from lossary._domains import Fraction, PositiveCount, checked
-from lossary._objective import widen, without_autocast
-from lossary._registry import unit
+from lossary._core.objective import widen, without_autocast
+from lossary._core.parameters import Fraction, PositiveCount, checked
+from lossary._core.registry import unit
+from lossary._fast.dispatch import ACCELERATOR_BLOCK
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.errors import InvalidValueError
 from lossary.metrics._pairwise import check_labelled, class_sizes, finish
 
@@ -102,7 +102,7 @@ def _utilities(owner: str, embedding: Tensor, labels: Tensor, far_range: tuple[f
     if int(kept.sum()) < 2:
         return torch.zeros(0, points, device=labels.device)
     y, order = of_sample.sort(stable=True)
-    x, last = _pairs.unit(widen(embedding.detach()))[order], count.cumsum(0)[y]
+    x, last = pairs_rule.unit(widen(embedding.detach()))[order], count.cumsum(0)[y]
     # Where the pooled false accept rate is what it should be: from how many negative pairs lie in each of many cells.
     cells = torch.zeros(_CELLS, dtype=torch.int64, device=labels.device)
     for _, s, *_ in _pairs_of_ordered(x, last):
@@ -140,11 +140,11 @@ def _pairs_of_ordered(x: Tensor, last: Tensor) -> Iterator[tuple[int, Tensor, Te
     follow as a list of their first rows and one of their cosines.
     """
     n, transposed = len(x), x.T.contiguous()
-    size = _pairs.BLOCK if x.device.type == "cpu" else min(ACCELERATOR_BLOCK, 1 << 24)  # beyond, float32 does not count
+    size = pairs_rule.BLOCK if x.device.type == "cpu" else min(ACCELERATOR_BLOCK, 1 << 24)  # beyond, float32 does not count
     with without_autocast(x):
         start = 0
         while start < n:
-            stop = min(n, start + max(_pairs.FEWEST_ANCHORS, size // (n - start)))
+            stop = min(n, start + max(pairs_rule.FEWEST_ANCHORS, size // (n - start)))
             s = (x[start:stop] @ transposed[:, start:]).clamp_(-1, 1)
             s.mul_(_STEPS).round_().div_(_STEPS)  # else rounding decides on which side of a threshold 0.5 lies
             places = torch.arange(start, int(last[stop - 1]), device=x.device)

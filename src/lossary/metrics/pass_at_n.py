@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor
-from lossary._domains import Interval, PositiveCount, checked
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_shape, check_tensor
+from lossary._core.parameters import Interval, PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.metrics._expectation import exact
 

@@ -5,11 +5,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Interval, NonNegative, checked
-from lossary._objective import class_indices, widen
-from lossary._registry import unit
-from lossary._values import check_indices
+from lossary._core.checks import check_class_inputs
+from lossary._core.objective import class_indices, widen
+from lossary._core.parameters import Interval, NonNegative, checked
+from lossary._core.registry import unit
+from lossary._core.values import check_indices
 
 Exponent = Annotated[float, Interval(low=1.0)]
 

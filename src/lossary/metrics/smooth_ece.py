@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Fraction, Interval, Positive, checked
-from lossary._extras import require
-from lossary._objective import class_indices
-from lossary._registry import unit
-from lossary._values import check_indices
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.extras import require
+from lossary._core.objective import class_indices
+from lossary._core.parameters import Fraction, Interval, Positive, checked
+from lossary._core.registry import unit
+from lossary._core.values import check_indices
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import checked
-from lossary._objective import widen
-from lossary._pairs import similarities
-from lossary._registry import unit
+from lossary._core.objective import widen
+from lossary._core.parameters import checked
+from lossary._core.registry import unit
+from lossary._fast.pairs.rule import similarities
 from lossary.errors import InvalidValueError
 from lossary.metrics._pairwise import check_rows
 

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import PositiveCount, checked
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.parameters import PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, shape_text
-from lossary._domains import PositiveCount, checked
-from lossary._registry import unit
+from lossary._core.checks import check_floating, shape_text
+from lossary._core.parameters import PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidValueError
 
 HIDDEN, DROPOUT = 200, 0.1  # of the nonlinear head, as in the authors' program

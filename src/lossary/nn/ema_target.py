@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, checked
-from lossary._registry import unit
+from lossary._core.parameters import Fraction, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

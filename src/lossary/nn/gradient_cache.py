@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_tensor
-from lossary._domains import PositiveCount, checked
-from lossary._registry import unit
+from lossary._core.checks import check_tensor
+from lossary._core.parameters import PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._objective import without_autocast
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import without_autocast
+from lossary._core.registry import unit
 from lossary.errors import InvalidValueError
 
 NAME = "nearest_prototype"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import domains, settled
+from lossary._core.parameters import domains, settled
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError
 
 

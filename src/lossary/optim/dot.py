@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative, checked, domains, settled
-from lossary._registry import unit
+from lossary._core.parameters import Fraction, NonNegative, checked, domains, settled
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.optim._common import checked_group, listed
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lossary._domains import Fraction, NonNegative, checked
-from lossary._registry import unit
+from lossary._core.parameters import Fraction, NonNegative, checked
+from lossary._core.registry import unit
 from lossary.optim._common import TransformedGradient, euclidean_norm
 
 

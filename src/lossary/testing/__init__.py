@@ -14,7 +14,7 @@ Optimizers, layers and metrics have suites of their own, with the same cards: ``
 ``check_layer(MyLayer)`` and ``check_metric(my_metric)``.
 """
 
-from lossary._values import check_values
+from lossary._core.values import check_values
 from lossary.testing._card import Card, Result
 from lossary.testing._detect import subject_of
 from lossary.testing._inputs import Inputs

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lossary._registry import Spec
+from lossary._core.registry import Spec
 from lossary.testing._refusals import Case, must_refuse
 from lossary.testing._subject import (
     Batch,

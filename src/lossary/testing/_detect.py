@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Interval
-from lossary._kinds import FAMILIES
-from lossary._names import suggestion
-from lossary._registry import Spec, spec, specs
+from lossary._core.kinds import FAMILIES
+from lossary._core.names import suggestion
+from lossary._core.parameters import Interval
+from lossary._core.registry import Spec, spec, specs
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing._batch import inputs_of
 from lossary.testing._inputs import Bags, Classification, Inputs, LabelRanking, Multilabel, Regression

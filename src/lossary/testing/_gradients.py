@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Interval, OneOf
+from lossary._core.parameters import Interval, OneOf
 from lossary.errors import LossaryError
 from lossary.testing._relations import parameters_said, settings
 from lossary.testing._subject import (

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lossary._registry import Spec, UnitSpec
+from lossary._core.registry import Spec, UnitSpec
 from lossary.errors import LossaryError
 from lossary.testing._outcome import Failed
 from lossary.testing._table import first_line

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import domains
+from lossary._core.parameters import domains
 from lossary.testing._batch import inputs_of
 from lossary.testing._subject import (
     Batch,

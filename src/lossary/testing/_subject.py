@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Interval
-from lossary._registry import Spec
+from lossary._core.parameters import Interval
+from lossary._core.registry import Spec
 from lossary.testing._batch import Batch, Sides, wants
 from lossary.testing._inputs import Inputs
 from lossary.testing._outcome import Failed, NotApplicable

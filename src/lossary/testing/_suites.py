@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from lossary._registry import name_of, specs, units
+from lossary._core.registry import name_of, specs, units
 from lossary.testing import _layers, _metrics, _optimizers, _suite
 from lossary.testing._detect import load
 from lossary.testing._table import Table

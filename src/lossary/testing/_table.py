@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from lossary._names import suggestion
+from lossary._core.names import suggestion
 from lossary.errors import UnknownNameError
 from lossary.testing._card import Card, Result, Status
 from lossary.testing._outcome import Failed, NotApplicable

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._names import suggestion
-from lossary._registry import UnitSpec, units
+from lossary._core.names import suggestion
+from lossary._core.registry import UnitSpec, units
 from lossary.errors import InvalidTypeError
 from lossary.testing._detect import load
 from lossary.testing._outcome import Failed, NotApplicable

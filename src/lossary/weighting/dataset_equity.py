@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import NonNegative, Positive, PositiveCount, checked
-from lossary._extras import require
-from lossary._registry import unit
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.extras import require
+from lossary._core.parameters import NonNegative, Positive, PositiveCount, checked
+from lossary._core.registry import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossary import functional
-from lossary.losses.classification import _fused
+from lossary._fast.pairs import classifiers
 
 GENERATOR = torch.Generator().manual_seed(0)
 NAMES = ("normalized_softmax", "cosface", "arcface", "unpg")
@@ -24,9 +24,9 @@ def batch(n: int, classes: int, dtype: torch.dtype = torch.float64) -> tuple[Ten
 def both(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> tuple[Any, Any]:
     """On the whole scores, and on tiles of three samples and seven classes."""
     whole = run()
-    monkeypatch.setattr(_fused, "LARGE", 0)
-    monkeypatch.setattr(_fused, "ROWS", 3)
-    monkeypatch.setattr("lossary._blocks.BLOCK", 21)
+    monkeypatch.setattr(classifiers, "LARGE", 0)
+    monkeypatch.setattr(classifiers, "ROWS", 3)
+    monkeypatch.setattr("lossary._fast.dispatch.BLOCK", 21)
     return whole, run()
 
 
@@ -90,7 +90,7 @@ def test_precision_is_that_of_the_whole(dtype: torch.dtype, monkeypatch: pytest.
 
 
 def test_nothing_as_large_as_the_scores_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fused, "LARGE", 1 << 16)
+    monkeypatch.setattr(classifiers, "LARGE", 1 << 16)
     seen: list[int] = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

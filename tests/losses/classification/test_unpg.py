@@ -58,7 +58,7 @@ def test_never_below_the_base_loss_and_equal_to_it_without_a_pair() -> None:
 @pytest.mark.parametrize("blocks", [False, True])
 def test_smoothing_is_a_mixture_of_the_losses_of_all_classes(blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if blocks:
-        monkeypatch.setattr("lossary._blocks.SMALL", 0)
+        monkeypatch.setattr("lossary._fast.dispatch.SMALL", 0)
     weight = torch.rand(5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x = X.clone().requires_grad_()
     value = unpg(x, TARGET, W, scale=5.0, label_smoothing=0.2, class_weight=weight)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, hessian, jvp
 
 import lossary
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 
 NAMES = ("decoupled_softmax", "soft_topk")
 each = pytest.mark.parametrize("name", NAMES)
@@ -40,8 +40,8 @@ def test_loops_and_blocks_give_what_plain_operations_give(
     logits, target = drawn(12, labels, scale, ties=ties)
     logits = logits.float().double()  # the same numbers in both precisions
     expected = value_and_gradient(name, logits, target)
-    monkeypatch.setattr(_lists, "SMALL", 0)
-    monkeypatch.setattr(_lists, "BLOCK", 5 * labels)
+    monkeypatch.setattr(lists_rule, "SMALL", 0)
+    monkeypatch.setattr(lists_rule, "BLOCK", 5 * labels)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 3e-5)):
         for found, true in zip(value_and_gradient(name, logits.to(dtype), target), expected, strict=True):
             torch.testing.assert_close(found.double(), true, rtol=tolerance, atol=tolerance * float(true.abs().amax()))
@@ -54,7 +54,7 @@ def test_the_loop_finds_the_threshold_for_any_k_and_gap(k: int, gap: float, monk
     logits[:, ::3] += gap
     logits = logits.float().double()
     expected = torch.autograd.functional.jacobian(lambda z: lossary.functional.soft_topk(z, target, k=k), logits)
-    monkeypatch.setattr(_lists, "SMALL", 0)
+    monkeypatch.setattr(lists_rule, "SMALL", 0)
     leaf = logits.float().requires_grad_()
     value = lossary.functional.soft_topk(leaf, target, k=k)
     torch.testing.assert_close(value.double(), lossary.functional.soft_topk(logits, target, k=k), rtol=3e-5, atol=3e-5)

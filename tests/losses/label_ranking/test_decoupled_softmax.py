@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradgradcheck
 from torch.func import grad, vmap
 
-from lossary._lists import BLOCK, SMALL
+from lossary._fast.lists.rule import BLOCK, SMALL
 from lossary.losses.label_ranking.decoupled_softmax import decoupled_softmax
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossary import _pairs, _pairs_once
+from lossary._fast.pairs import once
+from lossary._fast.pairs import rule as pairs_rule
 
 # Of the cosines or distances of a batch, as nested lists, and its labels.
 Loop = Callable[[list[list[Tensor]], list[int]], Tensor]
@@ -53,7 +54,7 @@ def hold_loop_against_double(
     labels = torch.arange(samples) % classes
     exact = x.double().requires_grad_()
     expected = loss(exact, labels)
-    monkeypatch.setattr(_pairs, "SMALL", 0)
+    monkeypatch.setattr(pairs_rule, "SMALL", 0)
     leaf = x.clone().requires_grad_()
     found = loss(leaf, labels)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=atol)
@@ -76,11 +77,11 @@ def hold_against_loops(
     weight = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).view(expected.shape)
     (true_slope,) = torch.autograd.grad((weight * expected).sum(), leaf)
     assert math.isfinite(float(expected.detach().sum()))
-    monkeypatch.setattr(_pairs, "BLOCK", 1)
-    monkeypatch.setattr(_pairs, "FEWEST_ANCHORS", 7)
-    monkeypatch.setattr(_pairs_once, "TILE", 7)
-    for small, dtype in ((_pairs.SMALL, torch.float64), (0, torch.float64), (0, torch.float32)):
-        monkeypatch.setattr(_pairs, "SMALL", small)
+    monkeypatch.setattr(pairs_rule, "BLOCK", 1)
+    monkeypatch.setattr(pairs_rule, "FEWEST_ANCHORS", 7)
+    monkeypatch.setattr(once, "TILE", 7)
+    for small, dtype in ((pairs_rule.SMALL, torch.float64), (0, torch.float64), (0, torch.float32)):
+        monkeypatch.setattr(pairs_rule, "SMALL", small)
         leaf = x.to(dtype).requires_grad_()
         found = loss(leaf, labels)
         off = single if dtype == torch.float32 else 1e-9

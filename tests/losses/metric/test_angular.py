@@ -7,7 +7,7 @@ import torch
 from tests.losses.metric.common import batch, hold_against_loops, negatives, positives
 from torch import Tensor
 
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.losses.metric import angular as module
 from lossary.losses.metric.angular import angular
 
@@ -45,7 +45,7 @@ def test_tiles_of_small_and_of_cut_classes_find_what_the_whole_matrix_gives(
     found = []
     monkeypatch.setattr(module, "MOST", 40)
     for small in (300**2, 0):
-        monkeypatch.setattr(_pairs, "SMALL", small)
+        monkeypatch.setattr(pairs_rule, "SMALL", small)
         leaf = x.clone().requires_grad_()
         value = angular(leaf, labels, reduction=reduction)  # type: ignore[arg-type]
         weight = torch.linspace(0.5, 1.5, value.numel(), dtype=torch.float64).view(value.shape)
@@ -56,8 +56,8 @@ def test_tiles_of_small_and_of_cut_classes_find_what_the_whole_matrix_gives(
 def test_second_derivatives_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = batch()
     found = []
-    for small in (_pairs.SMALL, 0):
-        monkeypatch.setattr(_pairs, "SMALL", small)
+    for small in (pairs_rule.SMALL, 0):
+        monkeypatch.setattr(pairs_rule, "SMALL", small)
         leaf = x.double().requires_grad_()
         (slope,) = torch.autograd.grad(angular(leaf, labels), leaf, create_graph=True)
         found.append(torch.autograd.grad(slope.square().sum(), leaf)[0])
@@ -90,8 +90,8 @@ def test_the_exponent_tells_whether_the_angle_at_the_negative_is_above_alpha() -
 
 
 def test_one_label_alone_or_no_pair_at_all_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for small in (_pairs.SMALL, 0):
-        monkeypatch.setattr(_pairs, "SMALL", small)
+    for small in (pairs_rule.SMALL, 0):
+        monkeypatch.setattr(pairs_rule, "SMALL", small)
         for labels in (torch.zeros(4, dtype=torch.int64), torch.arange(4)):
             x = torch.randn(4, 3, requires_grad=True)
             loss = angular(x, labels)

@@ -7,7 +7,7 @@ import torch
 from tests.losses.metric.common import batch, distances_of, hold_against_loops, negatives, positives
 from torch import Tensor
 
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.losses.metric.margin import MarginLoss, margin
 
 BETA = torch.tensor(1.1, dtype=torch.float64)
@@ -39,10 +39,10 @@ def test_matches_loops_over_triplets(monkeypatch: pytest.MonkeyPatch) -> None:
     hold_against_loops(monkeypatch, lambda x, y: margin(x, y, BETA.to(x.dtype), margin=0.3), mean, of=distances_of)
 
 
-@pytest.mark.parametrize("small", [_pairs.SMALL, 0])
+@pytest.mark.parametrize("small", [pairs_rule.SMALL, 0])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_learned_boundary_has_its_slope(monkeypatch: pytest.MonkeyPatch, small: int, reduction: Literal["mean", "sum"]) -> None:
-    monkeypatch.setattr(_pairs, "SMALL", small)
+    monkeypatch.setattr(pairs_rule, "SMALL", small)
     x, labels = batch()
     loss = MarginLoss(init_beta=1.25, learn_beta=True, reduction=reduction).double()
     loss(x.double(), labels).backward()

@@ -9,7 +9,7 @@ from tests.losses.metric.common import batch, cosines_of, negatives, positives
 from torch import Tensor
 
 import lossary
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.losses.metric.metrix import DRAWS, metrix, mix_inputs
 
 
@@ -46,7 +46,7 @@ def test_without_mixing_it_is_the_clean_loss(base: str) -> None:
 @pytest.mark.parametrize("small", [0, 1 << 16])
 @pytest.mark.parametrize("base", ["contrastive", "multi_similarity"])
 def test_mixed_items_match_loops(base: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pairs, "SMALL", small)
+    monkeypatch.setattr(pairs_rule, "SMALL", small)
     x, labels = batch()
     y, n = labels.tolist(), len(labels)
     u = torch.nn.functional.normalize(x.double(), dim=1)

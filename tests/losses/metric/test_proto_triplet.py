@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import lossary
-from lossary import _pairs
+from lossary._fast.pairs import rule as pairs_rule
 from lossary.losses.metric.proto_triplet import proto_triplet
 
 
@@ -27,7 +27,7 @@ def by_loops(x: Tensor, labels: list[int], support: list[bool] | None) -> list[f
 @pytest.mark.parametrize("small", [0, 1 << 16])
 @pytest.mark.parametrize("supported", [False, True])
 def test_matches_loops(small: int, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pairs, "SMALL", small)
+    monkeypatch.setattr(pairs_rule, "SMALL", small)
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(5, (30,), generator=generator)
     labels[4] = 77

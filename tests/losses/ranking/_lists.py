@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 
 PerList = Callable[[Tensor, Tensor], Tensor]  # real scores (n,), real relevance (n,) -> the list's loss
 
@@ -45,8 +45,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, torch.dtype, fl
         ("blocks of lists", 0, 300, torch.float64, 1e-9),
         ("compiled loops", 0, 300, torch.float32, 2e-5),
     ):
-        monkeypatch.setattr(_lists, "SMALL", small)
-        monkeypatch.setattr(_lists, "BLOCK", block)
+        monkeypatch.setattr(lists_rule, "SMALL", small)
+        monkeypatch.setattr(lists_rule, "BLOCK", block)
         yield name, dtype, tolerance
 
 

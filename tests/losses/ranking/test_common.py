@@ -8,7 +8,7 @@ from tests.losses.ranking._lists import drawn, ways
 from torch.func import grad, vmap
 
 import lossary
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 NAMES = ("approx_ndcg", "lambda_loss", "list_mle", "list_net", "neural_ndcg", "neural_ndcg_transposed", "rank_net")
@@ -73,7 +73,7 @@ def test_second_derivatives_and_vmap_of_the_compiled_way(name: str, monkeypatch:
     relevance, loss = relevance.nan_to_num(), lossary.create(name)
     found = []
     for dtype in (torch.float64, torch.float32):
-        monkeypatch.setattr(_lists, "SMALL", 0)
+        monkeypatch.setattr(lists_rule, "SMALL", 0)
         stacked = torch.stack([scores, 0.5 * scores]).nan_to_num().to(dtype)
         each_gradient = vmap(grad(lambda s: loss(s, relevance, mask)))(stacked)
         one_by_one = torch.stack([grad(lambda s: loss(s, relevance, mask))(s) for s in stacked])
@@ -89,7 +89,7 @@ def test_extreme_scores_and_half_precision_are_finite(name: str, monkeypatch: py
     rows = torch.tensor([[1e4, -1e4, 0.0, 5.0], [0.0] * 4, [1e4] * 4, [-1e4, 1e4, -1e4, 1e4], [3e-5, 2e-5, 1e-5, 0.0]])
     relevance = torch.tensor([[0, 1, 2, 3]]).expand(5, 4)
     for small in (0, 1 << 40):
-        monkeypatch.setattr(_lists, "SMALL", small)
+        monkeypatch.setattr(lists_rule, "SMALL", small)
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             leaf = rows.to(dtype).clone().requires_grad_()
             value = lossary.create(name)(leaf, relevance)

@@ -8,7 +8,7 @@ from tests.losses.ranking._lists import actual, check_against, drawn, expected
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 from lossary.losses.ranking import NeuralNDCGLoss
 from lossary.metrics import ndcg_at_k
 
@@ -65,7 +65,7 @@ def test_long_lists_by_compiled_loops(scale: float, monkeypatch: pytest.MonkeyPa
     scores, relevance, mask = drawn(2, 150, scale=scale)
     scores, found = scores.float(), []
     for dtype in (torch.float32, torch.float64):
-        monkeypatch.setattr(_lists, "SMALL", 0)
+        monkeypatch.setattr(lists_rule, "SMALL", 0)
         value, gradient = actual(NeuralNDCGLoss(reduction="none"), scores.to(dtype), relevance, mask)
         found.append((value.double(), gradient.double()))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
@@ -141,7 +141,7 @@ def test_the_mean_over_draws_has_the_gradient_of_the_mean(monkeypatch: pytest.Mo
     scores, relevance, mask = drawn(3, 6)
     found = []
     for small in (0, 1 << 40):
-        monkeypatch.setattr(_lists, "SMALL", small)
+        monkeypatch.setattr(lists_rule, "SMALL", small)
         torch.manual_seed(1)
         leaf = scores.nan_to_num().float().requires_grad_()
         NeuralNDCGLoss(stochastic=True, num_samples=5)(leaf, relevance, mask).backward()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.losses.ranking._lists import actual, drawn
 
-from lossary import _lists
+from lossary._fast.lists import rule as lists_rule
 from lossary.losses.ranking import NeuralNDCGLoss, NeuralNDCGTransposedLoss
 from lossary.losses.ranking.neural_ndcg import gains_of_ranks
 from lossary.losses.ranking.neural_ndcg_transposed import discounts_of_items
@@ -16,7 +16,7 @@ from lossary.losses.ranking.neural_ndcg_transposed import discounts_of_items
 def test_equals_the_other(k: int | None, exponential_gain: bool, lists: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, relevance, mask = drawn(lists, 9)
     for small in (0, 1 << 40):
-        monkeypatch.setattr(_lists, "SMALL", small)
+        monkeypatch.setattr(lists_rule, "SMALL", small)
         for dtype in (torch.float32, torch.float64):
             pair = [
                 actual(cls(k=k, exponential_gain=exponential_gain, reduction="none"), scores.to(dtype), relevance, mask)

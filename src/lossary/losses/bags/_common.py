@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from lossary._checks import check_floating, check_integers, check_shape, check_tensor, shape_text
-from lossary._domains import OneOf
-from lossary._objective import Objective, reduce, widen
+from lossary._core.checks import check_floating, check_integers, check_shape, check_tensor, shape_text
+from lossary._core.objective import Objective, reduce, widen
+from lossary._core.parameters import OneOf
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 Base = Annotated[Literal["squared", "bce"], OneOf(("squared", "bce"))]

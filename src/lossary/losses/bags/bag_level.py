@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lossary._domains import SetReduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import SetReduction, formula
+from lossary._core.registry import objective
 from lossary.losses.bags._common import BagObjective, Base, bag_losses, check_bags, over_bags
 
 

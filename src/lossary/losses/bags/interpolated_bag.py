@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lossary._domains import Fraction, SetReduction, formula
-from lossary._registry import SpecialCase, objective
+from lossary._core.parameters import Fraction, SetReduction, formula
+from lossary._core.registry import SpecialCase, objective
 from lossary.losses.bags._common import BagObjective, Base, bag_losses, check_bags, instance_losses, over_bags
 
 

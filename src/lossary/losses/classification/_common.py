@@ -5,9 +5,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._blocks import can_look
-from lossary._domains import Interval
-from lossary._objective import class_indices, is_ignored
+from lossary._core.objective import class_indices, is_ignored
+from lossary._core.parameters import Interval
+from lossary._fast.dispatch import can_look
 
 IGNORED = -100  # the class of samples that are left out, in losses without a parameter for it
 Exponent = Annotated[float, Interval(low=1.0)]

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._objective import Objective, double, reset_directions, widen, without_autocast
-from lossary._pairs import Pairs, unit
-from lossary._rows import Rows
+from lossary._core.checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, double, reset_directions, widen, without_autocast
+from lossary._fast.classes.rule import Rows
+from lossary._fast.pairs.rule import Pairs, unit
 from lossary.errors import InvalidValueError
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
-from lossary._checks import check_class_inputs, check_element_inputs, check_integers, check_shape, shape_text
-from lossary._domains import OneOf
-from lossary._objective import Objective, is_ignored, widen
+from lossary._core.checks import check_class_inputs, check_element_inputs, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, is_ignored, widen
+from lossary._core.parameters import OneOf
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.losses.classification._common import IGNORED, without_ignored
 from lossary.losses.classification.cross_entropy import cross_entropy

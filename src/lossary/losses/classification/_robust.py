@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lossary._domains import OneOf
+from lossary._core.parameters import OneOf
 
 Normalization = Annotated[Literal["l1", "softplus"], OneOf(("l1", "softplus"))]
 SMALLEST = 1e-3  # mean size of logits below which "l1" does not blow them up any further

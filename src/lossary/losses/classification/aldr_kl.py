@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._domains import Interval, NonNegative, Positive, PositiveCount, Reduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._registry import objective
+from lossary._core.checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, reduce, widen
+from lossary._core.parameters import Interval, NonNegative, Positive, PositiveCount, Reduction, formula
+from lossary._core.registry import objective
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._robust import Normalization, normalized
 

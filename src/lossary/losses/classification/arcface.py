@@ -6,9 +6,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._domains import Fraction, Interval, Positive, PositiveCount, Reduction, Vector, formula
-from lossary._registry import SpecialCase, objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.parameters import Fraction, Interval, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.pairs.classifiers import average_of_margins, never_whole
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
@@ -16,7 +17,6 @@ from lossary.losses.classification._embedding import (
     log_sum_of_others,
     scaled_cosines,
 )
-from lossary.losses.classification._fused import average_of_margins, never_whole
 
 Angle = Annotated[float, Interval(low=0.0, high=math.pi)]
 

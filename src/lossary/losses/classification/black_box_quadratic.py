@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_shape
-from lossary._domains import Fraction, Interval, Reduction, Vector, formula
-from lossary._objective import SoftmaxObjective, average_over_classes, log_softmax, widen
-from lossary._registry import objective
+from lossary._core.checks import check_class_inputs, check_shape
+from lossary._core.objective import SoftmaxObjective, average_over_classes, log_softmax, widen
+from lossary._core.parameters import Fraction, Interval, Reduction, Vector, formula
+from lossary._core.registry import objective
 from lossary.losses.classification._common import without_ignored
 
 Draws = Annotated[int, Interval(low=2, whole=True)]

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
-from lossary._registry import SpecialCase, objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.parameters import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.pairs.classifiers import average_of_margins, never_whole
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import CosineClassifier, check_embedding_and_target, scaled_cosines
-from lossary.losses.classification._fused import average_of_margins, never_whole
 
 
 @formula

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape
-from lossary._domains import NonNegative, OneOf, Reduction, Vector, formula
-from lossary._objective import Objective, is_ignored, reduce
-from lossary._registry import SpecialCase, objective
-from lossary._values import check_indices
+from lossary._core.checks import check_class_inputs, check_floating, check_integers, check_shape
+from lossary._core.objective import Objective, is_ignored, reduce
+from lossary._core.parameters import NonNegative, OneOf, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._core.values import check_indices
 from lossary.errors import InvalidTypeError
 from lossary.losses.classification.cross_entropy import cross_entropy
 from lossary.losses.classification.focal import focal

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
-from lossary._domains import Fraction, PositiveCount, Reduction, Vector, formula
-from lossary._objective import SoftmaxObjective, is_ignored, reduce
-from lossary._registry import SpecialCase, objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.checks import check_class_inputs, check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import SoftmaxObjective, is_ignored, reduce
+from lossary._core.parameters import Fraction, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.classes.rule import Rows, average_over_rows
 from lossary.errors import InvalidValueError
 
 Level = Literal["class", "sequence"]  # the shapes depend on it, so it is no domain whose values can be tried

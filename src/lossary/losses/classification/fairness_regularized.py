@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, OneOf, SetReduction, formula
-from lossary._registry import SpecialCase, objective
+from lossary._core.parameters import NonNegative, OneOf, SetReduction, formula
+from lossary._core.registry import SpecialCase, objective
 from lossary.losses.classification._groups import Base, GroupObjective, check_groups, mean_within_groups, sample_losses
 
 Penalty = Annotated[Literal["gap", "variance"], OneOf(("gap", "variance"))]

@@ -5,11 +5,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Interval, NonNegative, Range, Reduction, formula
-from lossary._labels import Curves, Pair, Rule, cost_of_rows, labels_of, sum_over_rows
-from lossary._objective import Objective, widen
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.objective import Objective, widen
+from lossary._core.parameters import Interval, NonNegative, Range, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.labels.rule import Curves, Pair, Rule, cost_of_rows, labels_of, sum_over_rows
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 NOTHING_IGNORED = -100

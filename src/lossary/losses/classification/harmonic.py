@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
-from lossary._objective import Objective, average_over_classes, log_softmax, reset_directions, widen
-from lossary._registry import objective
+from lossary._core.objective import Objective, average_over_classes, log_softmax, reset_directions, widen
+from lossary._core.parameters import Fraction, NonNegative, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import objective
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances
 

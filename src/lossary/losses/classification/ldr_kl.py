@@ -4,11 +4,11 @@ import math
 
 from torch import Tensor
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, NonNegative, Positive, Reduction, Vector, formula
-from lossary._objective import SoftmaxObjective, widen
-from lossary._registry import SpecialCase, objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.checks import check_class_inputs
+from lossary._core.objective import SoftmaxObjective, widen
+from lossary._core.parameters import Fraction, NonNegative, Positive, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.classes.rule import Rows, average_over_rows
 from lossary.losses.classification._robust import Normalization, normalized
 
 

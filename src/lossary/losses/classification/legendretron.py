@@ -7,10 +7,10 @@ from typing import Annotated, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_class_inputs, shape_text
-from lossary._domains import Count, Interval, OneOf, PositiveCount, Reduction, Vector, formula
-from lossary._objective import Objective, average_over_classes, is_ignored, widen, without_autocast
-from lossary._registry import SpecialCase, objective
+from lossary._core.checks import check_class_inputs, shape_text
+from lossary._core.objective import Objective, average_over_classes, is_ignored, widen, without_autocast
+from lossary._core.parameters import Count, Interval, OneOf, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._convex import ConvexGradient

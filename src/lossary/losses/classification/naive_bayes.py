@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._domains import NonNegative, PositiveCount, Reduction, formula
-from lossary._objective import Objective, average_over_classes, class_indices, double, widen
-from lossary._registry import objective
-from lossary._values import check_indices
+from lossary._core.checks import check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, average_over_classes, class_indices, double, widen
+from lossary._core.parameters import NonNegative, PositiveCount, Reduction, formula
+from lossary._core.registry import objective
+from lossary._core.values import check_indices
 from lossary.errors import InvalidValueError
 from lossary.losses.classification._common import IGNORED, without_ignored
 from lossary.losses.classification._embedding import check_embedding, check_embedding_and_target, squared_distances

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import Fraction, Positive, PositiveCount, Reduction, Vector, formula
-from lossary._registry import objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.parameters import Fraction, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.pairs.classifiers import average_of_margins, never_whole
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
@@ -15,7 +16,6 @@ from lossary.losses.classification._embedding import (
     check_embedding_and_target,
     scaled_cosines,
 )
-from lossary.losses.classification._fused import average_of_margins, never_whole
 
 
 @formula

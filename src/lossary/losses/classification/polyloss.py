@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, Reals, Reduction, Vector, formula
-from lossary._objective import SoftmaxObjective
-from lossary._registry import SpecialCase, objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.checks import check_class_inputs
+from lossary._core.objective import SoftmaxObjective
+from lossary._core.parameters import Fraction, Reals, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.classes.rule import Rows, average_over_rows
 
 
 @formula

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import NonNegative, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import class_indices, widen
-from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
-from lossary._registry import objective
+from lossary._core.objective import class_indices, widen
+from lossary._core.parameters import NonNegative, Positive, PositiveCount, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, log_sum_exp, sum_over_rows, unit
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, NonNegative, SetReduction, formula
-from lossary._objective import SoftmaxObjective, log_softmax, widen
-from lossary._registry import objective
+from lossary._core.checks import check_class_inputs
+from lossary._core.objective import SoftmaxObjective, log_softmax, widen
+from lossary._core.parameters import Fraction, NonNegative, SetReduction, formula
+from lossary._core.registry import objective
 from lossary.losses.classification._common import Exponent, masses, without_ignored
 
 

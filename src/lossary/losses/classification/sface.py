@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, Positive, PositiveCount, Reduction, Vector, formula
-from lossary._objective import average_over_kept, class_indices, widen
-from lossary._pairs import Pairs, over_rows, unit
-from lossary._registry import objective
+from lossary._core.objective import average_over_kept, class_indices, widen
+from lossary._core.parameters import NonNegative, Positive, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, over_rows, unit
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._embedding import CosineClassifier, check_embedding_and_index
 

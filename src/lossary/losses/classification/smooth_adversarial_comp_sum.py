@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_class_inputs, check_floating, check_shape
-from lossary._domains import Fraction, NonNegative, Positive, Reduction, Vector, formula
-from lossary._objective import Objective, average_over_classes, log_softmax, widen
-from lossary._registry import SpecialCase, objective
+from lossary._core.checks import check_class_inputs, check_floating, check_shape
+from lossary._core.objective import Objective, average_over_classes, log_softmax, widen
+from lossary._core.parameters import Fraction, NonNegative, Positive, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
 from lossary.losses.classification._common import without_ignored
 from lossary.losses.classification._comp_sum import comp_sum_of, norm
 

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lossary import _blocks
-from lossary._domains import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, Vector, formula
-from lossary._objective import average_over_kept, class_indices, widen, without_autocast
-from lossary._pairs import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
-from lossary._registry import objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.objective import average_over_kept, class_indices, widen, without_autocast
+from lossary._core.parameters import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.pairs.classifiers import average_of_margins, never_whole
+from lossary._fast.pairs.rule import BLOCK, SMALL, Pairs, log_sum_exp, over_rows, unit
 from lossary.losses.classification._common import masses, without_ignored
 from lossary.losses.classification._embedding import (
     CosineClassifier,
@@ -21,7 +22,6 @@ from lossary.losses.classification._embedding import (
     of_one_class,
     scaled_cosines,
 )
-from lossary.losses.classification._fused import average_of_margins, never_whole
 from lossary.losses.classification.arcface import Angle, with_angular_margin
 
 Base = Annotated[Literal["arcface", "cosface"], OneOf(("arcface", "cosface"))]
@@ -124,7 +124,7 @@ def log_sum_of_cross_class_pairs(x: Tensor, index: Tensor, kept: Tensor, scale: 
 
 def whiskers(x: Tensor, index: Tensor, kept: Tensor, whisker: float) -> tuple[Tensor, Tensor]:
     """The quartiles of the cosines of cross-class pairs, moved apart by ``whisker`` times their distance."""
-    if not _blocks.untransformed(x, index, kept) or x.shape[0] ** 2 <= SMALL:
+    if not dispatch.untransformed(x, index, kept) or x.shape[0] ** 2 <= SMALL:
         chosen = _chosen(slice(0, len(x)), index, kept)
         with without_autocast(x):
             ascending = (x @ x.T).masked_fill(~chosen, torch.inf).flatten().sort().values
@@ -161,7 +161,7 @@ def _quartiles(x: Tensor, index: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     bits = 8 * x.element_size()
 
     def keys() -> Iterator[tuple[Tensor, Tensor]]:
-        step = max(1, (BLOCK if x.is_cpu else _blocks.ACCELERATOR_BLOCK) // len(x))
+        step = max(1, (BLOCK if x.is_cpu else dispatch.ACCELERATOR_BLOCK) // len(x))
         for start in range(0, len(x), step):
             with without_autocast(x):
                 key = (x[start : start + step] @ x[start:].T).view(kind)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import SetReduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import SetReduction, formula
+from lossary._core.registry import objective
 from lossary.losses.classification._groups import Base, GroupObjective, check_groups, mean_within_groups, sample_losses
 
 

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lossary._checks import check_class_inputs
-from lossary._domains import Fraction, Positive, Real, Reduction, Vector, formula
-from lossary._objective import SoftmaxObjective, widen
-from lossary._registry import objective
-from lossary._rows import Rows, average_over_rows
+from lossary._core.checks import check_class_inputs
+from lossary._core.objective import SoftmaxObjective, widen
+from lossary._core.parameters import Fraction, Positive, Real, Reduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast.classes.rule import Rows, average_over_rows
 
 
 def _standardised(logits: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:

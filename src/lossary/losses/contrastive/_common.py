@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, shape_text
-from lossary._objective import Objective, widen
-from lossary._pairs import unit
+from lossary._core.checks import check_floating, check_shape, shape_text
+from lossary._core.objective import Objective, widen
+from lossary._fast.pairs.rule import unit
 from lossary.errors import InvalidValueError
 
 

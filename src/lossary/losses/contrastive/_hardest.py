@@ -7,8 +7,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lossary._domains import Interval
-from lossary._pairs import Pairs, over_rows, sum_over_rows
+from lossary._core.parameters import Interval
+from lossary._fast.pairs.rule import Pairs, over_rows, sum_over_rows
 from lossary.distributed import Ring, all_items
 
 HardFraction = Annotated[float, Interval(low=0.0, high=1.0, open_low=True)]

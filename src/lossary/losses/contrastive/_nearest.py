@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary import _blocks, _pairs
-from lossary._pairs import Pairs, over_rows
+from lossary._fast import dispatch
+from lossary._fast.pairs import rule as pairs_rule
+from lossary._fast.pairs.rule import Pairs, over_rows
 
 
 def nearest(
@@ -20,7 +21,7 @@ def nearest(
     """The ``count`` items (N, count) of another label that are most similar to each anchor, the nearest first.
 
     Without labels, of all but the anchor's own item. There have to be as many. The tensors are those that
-    :func:`lossary._pairs.over_rows` takes.
+    :func:`lossary._fast.pairs.rule.over_rows` takes.
     """
 
     def row(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
@@ -34,7 +35,7 @@ def nearest(
 
 def similarities_at(anchors: Tensor, items: Tensor, index: Tensor) -> Tensor:
     """The products (N, K) of each anchor (N, D) with its chosen items (M, D), without room for (N, K, D)."""
-    if _blocks.whole_only(anchors, items, index) or index.numel() * anchors.shape[1] <= _pairs.SMALL:
+    if dispatch.whole_only(anchors, items, index) or index.numel() * anchors.shape[1] <= pairs_rule.SMALL:
         return (anchors.unsqueeze(1) * items[index]).sum(2)
     found: Tensor = _At.apply(anchors, items, index)  # type: ignore[no-untyped-call]
     return found
@@ -67,6 +68,6 @@ class _At(torch.autograd.Function):
 
 def _rows(anchors: Tensor, index: Tensor) -> list[slice]:
     """Slices of the anchors whose chosen items take about a block."""
-    size = _pairs.BLOCK if anchors.is_cpu else _blocks.ACCELERATOR_BLOCK
+    size = pairs_rule.BLOCK if anchors.is_cpu else dispatch.ACCELERATOR_BLOCK
     step = max(1, size // max(1, index.shape[1] * anchors.shape[1]))
     return [slice(start, start + step) for start in range(0, anchors.shape[0], step)]

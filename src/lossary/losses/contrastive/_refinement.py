@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lossary._domains import done
-from lossary._objective import Objective, reduce
-from lossary._pairs import Row, against_all, sum_over_rows
+from lossary._core.objective import Objective, reduce
+from lossary._core.parameters import done
+from lossary._fast.pairs.rule import Row, against_all, sum_over_rows
 from lossary.distributed import Group, total
 from lossary.errors import InvalidTypeError
 from lossary.losses.contrastive._common import direction

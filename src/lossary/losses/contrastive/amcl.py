@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from lossary._checks import check_floating, check_shape, shape_text
-from lossary._domains import NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, widen, without_autocast
-from lossary._pairs import against_all, unit
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, shape_text
+from lossary._core.objective import Objective, widen, without_autocast
+from lossary._core.parameters import NonNegative, OneOf, Positive, PositiveCount, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import against_all, unit
 from lossary.distributed import Group, Ring, all_items
 from lossary.errors import InvalidValueError
 from lossary.losses.contrastive._common import direction

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lossary._domains import Reduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import unit
-from lossary._registry import objective
+from lossary._core.objective import Objective, reduce, widen
+from lossary._core.parameters import Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import unit
 from lossary.losses.contrastive._common import check_pair, direction, squares_on_the_sphere
 
 

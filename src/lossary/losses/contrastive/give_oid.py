@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lossary._checks import check_integers, check_shape
-from lossary._domains import Real, SetReduction, formula
-from lossary._objective import Objective, widen
-from lossary._pairs import Pairs, against_all, sum_over_rows, unit
-from lossary._registry import objective
+from lossary._core.checks import check_integers, check_shape
+from lossary._core.objective import Objective, widen
+from lossary._core.parameters import Real, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, against_all, sum_over_rows, unit
 from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import check_vectors, direction
 

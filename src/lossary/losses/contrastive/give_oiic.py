@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_integers, check_shape
-from lossary._domains import Positive, SetReduction, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Pairs, against_all, log_sum_exp, sum_over_rows, unit
-from lossary._registry import objective
+from lossary._core.checks import check_integers, check_shape
+from lossary._core.objective import Objective, reduce, widen
+from lossary._core.parameters import Positive, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, sum_over_rows, unit
 from lossary.distributed import Group, Ring, total
 from lossary.losses.contrastive._common import check_vectors, direction
 

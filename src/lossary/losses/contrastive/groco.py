@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from lossary._domains import Positive, PositiveCount, SetReduction, formula
-from lossary._objective import widen
-from lossary._pairs import against_all, unit
-from lossary._registry import objective
+from lossary._core.objective import widen
+from lossary._core.parameters import Positive, PositiveCount, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import against_all, unit
 from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import TwoViews, check_pair, direction
 from lossary.losses.contrastive._nearest import nearest, similarities_at

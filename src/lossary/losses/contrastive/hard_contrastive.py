@@ -3,13 +3,13 @@
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lossary._domains import Positive, Reduction, formula
-from lossary._pairs import log_sum_exp
-from lossary._registry import SpecialCase, objective
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.pairs.rule import log_sum_exp
+from lossary._fast.pairs.tiles import paired_inputs
 from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import TwoViews
 from lossary.losses.contrastive._hardest import HardFraction, hardest_negatives
-from lossary.losses.contrastive._tiles import paired_inputs
 
 
 @formula

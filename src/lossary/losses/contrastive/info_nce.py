@@ -4,11 +4,11 @@ import math
 
 from torch import Tensor
 
-from lossary._domains import Positive, Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.tiles import Scores, paired_inputs, softmax_contrast
 from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import TwoViews
-from lossary.losses.contrastive._tiles import Scores, paired_inputs, softmax_contrast
 
 
 @formula

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape
-from lossary._domains import Fraction, Interval, NonNegative, Positive, PositiveCount, SetReduction, formula
-from lossary._objective import Objective, widen
-from lossary._pairs import Pairs, against_all, log_sum_exp, over_rows, unit
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_integers, check_shape
+from lossary._core.objective import Objective, widen
+from lossary._core.parameters import Fraction, Interval, NonNegative, Positive, PositiveCount, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary.distributed import Group, Ring, all_items
 from lossary.losses.contrastive._common import check_pair, direction
 

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import PositiveCount, Real, Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import PositiveCount, Real, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.tiles import Scores, paired_inputs, sigmoid_contrast
 from lossary.distributed import Group, Ring
 from lossary.losses.contrastive._common import TwoViews
-from lossary.losses.contrastive._tiles import Scores, paired_inputs, sigmoid_contrast
 
 LOG_SCALE = math.log(10)
 

@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, Reduction, formula
-from lossary._objective import without_autocast
-from lossary._registry import objective
+from lossary._core.objective import without_autocast
+from lossary._core.parameters import NonNegative, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.tiles import paired_inputs
 from lossary.distributed import Group, Ring, total
 from lossary.losses.contrastive._common import TwoViews
 from lossary.losses.contrastive._hardest import HardFraction, hardest_negatives
-from lossary.losses.contrastive._tiles import paired_inputs
 
 
 @formula

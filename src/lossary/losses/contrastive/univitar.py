@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_shape, shape_text
-from lossary._domains import NonNegative, PositiveCount, Real, Reduction, formula
-from lossary._objective import Objective, widen
-from lossary._pairs import unit
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, shape_text
+from lossary._core.objective import Objective, widen
+from lossary._core.parameters import NonNegative, PositiveCount, Real, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import unit
+from lossary._fast.pairs.tiles import Scores, paired_inputs, sigmoid_contrast
 from lossary.distributed import Group, Ring
 from lossary.errors import InvalidValueError
 from lossary.losses.contrastive._common import direction, squares_on_the_sphere
-from lossary.losses.contrastive._tiles import Scores, paired_inputs, sigmoid_contrast
 from lossary.losses.contrastive.siglip import LOG_SCALE
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lossary import _blocks
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Real, Reduction, formula
-from lossary._objective import Objective, widen, without_autocast
-from lossary._pairs import unit
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.objective import Objective, widen, without_autocast
+from lossary._core.parameters import Real, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.pairs.rule import unit
 from lossary.distributed import Group, Ring, all_items
 from lossary.errors import InvalidTypeError, InvalidValueError
 from lossary.losses.contrastive._common import direction
@@ -95,17 +95,17 @@ def _tokens(owner: str, argument: str, x: Tensor, mask: Tensor | None) -> Tensor
         check_shape(owner, f"{argument}_mask", mask, tuple(x.shape[:2]))
         if mask.dtype != torch.bool:
             raise InvalidTypeError(f"{owner}: {argument}_mask must be bool, got {mask.dtype}")
-        if _blocks.can_look(mask) and not bool(mask.any(1).all()):
+        if dispatch.can_look(mask) and not bool(mask.any(1).all()):
             raise InvalidValueError(f"{owner}: {argument}_mask must have a real token in every row, got a row without one")
     return unit(widen(x))
 
 
 def _whole(q: Tensor, d: Tensor, *others: Tensor | None) -> bool:
-    return not _blocks.untransformed(q, d, *others) or len(q) * len(d) * q.shape[1] * d.shape[1] <= _size(q)
+    return not dispatch.untransformed(q, d, *others) or len(q) * len(d) * q.shape[1] * d.shape[1] <= _size(q)
 
 
 def _size(q: Tensor) -> int:
-    return BLOCK if q.is_cpu else _blocks.ACCELERATOR_BLOCK
+    return BLOCK if q.is_cpu else dispatch.ACCELERATOR_BLOCK
 
 
 def _scores(q: Tensor, d: Tensor, query_mask: Tensor | None, document_mask: Tensor | None) -> Tensor:

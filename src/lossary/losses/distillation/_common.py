@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, check_shape_of_classes, shape_text
-from lossary._rows import Rows, average_over_rows
+from lossary._core.checks import check_floating, check_integers, check_shape, check_shape_of_classes, shape_text
+from lossary._fast.classes.rule import Rows, average_over_rows
 from lossary.errors import InvalidValueError
 
 

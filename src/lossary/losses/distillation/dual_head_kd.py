@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor
-from lossary._domains import NonNegative, Positive, Reduction, formula
-from lossary._objective import Objective, double, reduce, widen
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, check_tensor
+from lossary._core.objective import Objective, double, reduce, widen
+from lossary._core.parameters import NonNegative, Positive, Reduction, formula
+from lossary._core.registry import objective
 from lossary.errors import InvalidValueError
 from lossary.losses.distillation._common import check_logits, cross_entropy_of_each, wide_like
 from lossary.losses.regression.log_cosh import log_cosh

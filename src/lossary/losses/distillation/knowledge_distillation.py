@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import Fraction, Positive, Reduction, formula
-from lossary._objective import Objective, log_softmax, reduce, widen
-from lossary._registry import objective
+from lossary._core.objective import Objective, log_softmax, reduce, widen
+from lossary._core.parameters import Fraction, Positive, Reduction, formula
+from lossary._core.registry import objective
 from lossary.losses.distillation._common import check_logits, cross_entropy_of_each, wide_like
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._domains import NonNegative, PositiveCount, Reduction, Vector, formula
-from lossary._objective import Objective, double, double_dtype, reduce, widen
-from lossary._pairs import unit
-from lossary._registry import objective
-from lossary._values import check_indices
+from lossary._core.checks import check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, double, double_dtype, reduce, widen
+from lossary._core.parameters import NonNegative, PositiveCount, Reduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._core.values import check_indices
+from lossary._fast.pairs.rule import unit
 from lossary.errors import InvalidValueError
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs, check_floating, shape_text
-from lossary._objective import reduce
+from lossary._core.checks import check_element_inputs, check_floating, shape_text
+from lossary._core.objective import reduce
 from lossary.errors import InvalidValueError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lossary._kernels import exp, f32, loop, on_threads, sigmoid, softplus, widest
+from lossary._fast.mathematics import exp, f32, loop, on_threads, sigmoid, softplus, widest
 
 GAP: Any = f32(60.0)  # as in the plain operations: e^(-GAP / 2) is nothing beside 1, and not yet 0
 FAR: Any = f32(240.0)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary._domains import OneOf, Positive, Reduction, formula
-from lossary._lists import Kernel, by_list
-from lossary._objective import SoftmaxObjective, widen
-from lossary._registry import objective
+from lossary._core.objective import SoftmaxObjective, widen
+from lossary._core.parameters import OneOf, Positive, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.lists.rule import Kernel, by_list
 from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels, positives
 
 PositiveReduction = Annotated[Literal["mean", "sum"], OneOf(("mean", "sum"))]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary._domains import Interval, Positive, PositiveCount, Reduction, formula
-from lossary._lists import Kernel, by_list
-from lossary._objective import SigmoidObjective, widen
-from lossary._registry import objective
+from lossary._core.objective import SigmoidObjective, widen
+from lossary._core.parameters import Interval, Positive, PositiveCount, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.lists.rule import Kernel, by_list
 from lossary.losses.label_ranking._common import average_over_positives, check_rows_of_labels, positives
 
 Halvings = Annotated[int, Interval(low=16, whole=True)]

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_integers, check_shape, shape_text
-from lossary._objective import Objective, reduce, widen
-from lossary._pairs import Kernel, Row, against_all, over_rows, sum_over_rows, unit
+from lossary._core.checks import check_floating, check_integers, check_shape, shape_text
+from lossary._core.objective import Objective, reduce, widen
+from lossary._fast.pairs.rule import Kernel, Row, against_all, over_rows, sum_over_rows, unit
 from lossary.distributed import Group, total
 from lossary.errors import InvalidValueError
 

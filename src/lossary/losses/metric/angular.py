@@ -7,11 +7,12 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lossary import _blocks, _pairs
-from lossary._domains import Interval, Reduction, formula
-from lossary._objective import reduce, widen, without_autocast
-from lossary._pairs import against_all, unit
-from lossary._registry import objective
+from lossary._core.objective import reduce, widen, without_autocast
+from lossary._core.parameters import Interval, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.pairs import rule as pairs_rule
+from lossary._fast.pairs.rule import against_all, unit
 from lossary.distributed import Group, total
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
 
@@ -53,7 +54,7 @@ def _logits(products: Tensor, usable: Tensor, s: Tensor, square: float) -> Tenso
 
 def _costs(x: Tensor, labels: Tensor, own: Tensor, square: float, summed: bool) -> tuple[Tensor, Tensor]:
     """Of the anchors, which are the items ``own``, the sums over their positives and their numbers, or both added up."""
-    if not _blocks.untransformed(x, labels, own) or torch._C._len_torch_dispatch_stack() or len(own) * len(x) <= _pairs.SMALL:
+    if not dispatch.untransformed(x, labels, own) or torch._C._len_torch_dispatch_stack() or len(own) * len(x) <= pairs_rule.SMALL:
         return _whole(x, labels, own, square, summed)
     wanted = torch.is_grad_enabled() and x.requires_grad
     found: tuple[Tensor, ...] = _InTiles.apply(x, labels, own, square, summed, wanted)  # type: ignore[no-untyped-call]
@@ -136,7 +137,7 @@ def _sweep(x: Tensor, labels: Tensor, own: Tensor, square: float, upstream: Tens
     flowing = None if upstream is None else upstream[order]
     cost, count = (torch.zeros_like(x[:, 0]) for _ in range(2))
     slopes = None if upstream is None else torch.zeros_like(x)
-    block = _pairs.BLOCK if x.device.type == "cpu" else _blocks.ACCELERATOR_BLOCK
+    block = pairs_rule.BLOCK if x.device.type == "cpu" else dispatch.ACCELERATOR_BLOCK
     transposed = x.T.contiguous()  # which the product reads faster
 
     def exponentials(rows: slice, classes: slice) -> Tensor:
@@ -144,7 +145,7 @@ def _sweep(x: Tensor, labels: Tensor, own: Tensor, square: float, upstream: Tens
         found[:, classes].masked_fill_(ascending[rows, None] == ascending[classes], 0.0)
         return found
 
-    for rows, columns, classes in _tiles(sizes, min(MOST, max(_pairs.FEWEST_ANCHORS, block // len(x)))):
+    for rows, columns, classes in _tiles(sizes, min(MOST, max(pairs_rule.FEWEST_ANCHORS, block // len(x)))):
         if not alone and before[rows.start] == before[rows.stop]:
             continue
         of_anchors = exponentials(rows, classes)

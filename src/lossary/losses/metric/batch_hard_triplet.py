@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import NonNegative, Reduction, formula
-from lossary._objective import reduce
-from lossary._pairs import Pairs, distances, over_rows
-from lossary._registry import objective
+from lossary._core.objective import reduce
+from lossary._core.parameters import NonNegative, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, distances, over_rows
 from lossary.distributed import Group, total
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, squares
 

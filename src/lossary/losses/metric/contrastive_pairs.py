@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, SetReduction, formula
-from lossary._pairs import Kernel, Pairs, distances
-from lossary._pairs_once import sums_over_pairs
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.once import sums_over_pairs
+from lossary._fast.pairs.rule import Kernel, Pairs, distances
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, mean_of_sides, squares
 
@@ -37,9 +37,9 @@ def contrastive(
 
 
 def _loop() -> Callable[..., None]:
-    from lossary.losses.metric import _kernels
+    from lossary._fast.pairs import loops as pairs_loops
 
-    return _kernels.contrastive  # type: ignore[no-any-return]
+    return pairs_loops.contrastive  # type: ignore[no-any-return]
 
 
 @objective(

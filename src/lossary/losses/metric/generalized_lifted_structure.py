@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Kernel, Pairs, distances, log_sum_exp
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Kernel, Pairs, distances, log_sum_exp
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 
@@ -30,9 +30,9 @@ def generalized_lifted_structure(
 
 
 def _loop() -> Callable[..., None]:
-    from lossary.losses.metric import _kernels
+    from lossary._fast.pairs import loops as pairs_loops
 
-    return _kernels.generalized_lifted_structure  # type: ignore[no-any-return]
+    return pairs_loops.generalized_lifted_structure  # type: ignore[no-any-return]
 
 
 @objective(

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import PositiveCount, formula
-from lossary._neighbours import inter_and_intra_class_score
-from lossary._objective import widen
-from lossary._registry import objective
+from lossary._core.objective import widen
+from lossary._core.parameters import PositiveCount, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.neighbours import inter_and_intra_class_score
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import NonNegative, Reduction, formula
-from lossary._pairs import Pairs, distances, log_sum_exp, over_rows
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, distances, log_sum_exp, over_rows
 from lossary.distributed import Group, all_items
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 

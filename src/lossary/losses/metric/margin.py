@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._domains import NonNegative, Real, Reduction, formula
-from lossary._pairs import Pairs, distances
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, Real, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, distances
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels, squares
 

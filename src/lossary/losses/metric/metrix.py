@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lossary._domains import Fraction, NonNegative, OneOf, Positive, Real, SetReduction, formula
-from lossary._objective import reduce, widen
-from lossary._pairs import Pairs, log_sum_exp, sum_over_rows, unit
-from lossary._registry import objective
+from lossary._core.objective import reduce, widen
+from lossary._core.parameters import Fraction, NonNegative, OneOf, Positive, Real, SetReduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Pairs, log_sum_exp, sum_over_rows, unit
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels
 
 Base = Annotated[Literal["contrastive", "multi_similarity"], OneOf(("contrastive", "multi_similarity"))]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lossary._domains import NonNegative, Positive, Real, Reduction, formula
-from lossary._pairs import Kernel, Pairs, log_sum_exp
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, Positive, Real, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Kernel, Pairs, log_sum_exp
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
@@ -46,9 +46,9 @@ def multi_similarity(
 
 
 def _loop() -> Callable[..., None]:
-    from lossary.losses.metric import _kernels
+    from lossary._fast.pairs import loops as pairs_loops
 
-    return _kernels.multi_similarity  # type: ignore[no-any-return]
+    return pairs_loops.multi_similarity  # type: ignore[no-any-return]
 
 
 @objective(

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lossary._domains import Positive, Reduction, formula
-from lossary._pairs import Kernel, Pairs, log_sum_exp
-from lossary._registry import objective
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import Kernel, Pairs, log_sum_exp
 from lossary.distributed import Group
 from lossary.losses.metric._common import MetricObjective, average_over_anchors, check_embedding_and_labels
 
@@ -28,9 +28,9 @@ def nt_xent(
 
 
 def _loop() -> Callable[..., None]:
-    from lossary.losses.metric import _kernels
+    from lossary._fast.pairs import loops as pairs_loops
 
-    return _kernels.nt_xent  # type: ignore[no-any-return]
+    return pairs_loops.nt_xent  # type: ignore[no-any-return]
 
 
 @objective(

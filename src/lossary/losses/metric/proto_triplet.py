@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from lossary._blocks import can_look
-from lossary._checks import check_shape, check_tensor
-from lossary._domains import NonNegative, Reduction, formula
-from lossary._objective import reduce, widen
-from lossary._pairs import Pairs, over_rows
-from lossary._registry import objective
+from lossary._core.checks import check_shape, check_tensor
+from lossary._core.objective import reduce, widen
+from lossary._core.parameters import NonNegative, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.dispatch import can_look
+from lossary._fast.pairs.rule import Pairs, over_rows
 from lossary.distributed import Group, all_items, total
 from lossary.errors import InvalidTypeError
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels

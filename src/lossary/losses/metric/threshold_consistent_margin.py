@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lossary._domains import NonNegative, Real, SetReduction, formula
-from lossary._pairs import Kernel, Pairs
-from lossary._pairs_once import sums_over_pairs
-from lossary._registry import create, objective
+from lossary._core.parameters import NonNegative, Real, SetReduction, formula
+from lossary._core.registry import create, objective
+from lossary._fast.pairs.once import sums_over_pairs
+from lossary._fast.pairs.rule import Kernel, Pairs
 from lossary.distributed import Group
 from lossary.errors import InvalidTypeError
 from lossary.losses.metric._common import MetricObjective, check_embedding_and_labels, cosines, mean_of_sides
@@ -54,9 +54,9 @@ def _as_module(owner: str, base: object) -> nn.Module | None:
 
 
 def _loop() -> Callable[..., None]:
-    from lossary.losses.metric import _kernels
+    from lossary._fast.pairs import loops as pairs_loops
 
-    return _kernels.threshold_consistent_margin  # type: ignore[no-any-return]
+    return pairs_loops.threshold_consistent_margin  # type: ignore[no-any-return]
 
 
 @objective(

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs
-from lossary._domains import OneOf, Positive, SetReduction, formula
-from lossary._objective import SigmoidObjective, is_ignored, widen
-from lossary._registry import objective
+from lossary._core.checks import check_element_inputs
+from lossary._core.objective import SigmoidObjective, is_ignored, widen
+from lossary._core.parameters import OneOf, Positive, SetReduction, formula
+from lossary._core.registry import objective
 
 Metric = Annotated[
     Literal["accuracy", "f_beta", "g_mean", "balanced_accuracy"], OneOf(("accuracy", "f_beta", "g_mean", "balanced_accuracy"))

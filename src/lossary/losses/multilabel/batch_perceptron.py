@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from lossary._checks import check_element_inputs
-from lossary._domains import Fraction, Reduction, Vector, formula
-from lossary._labels import Pair, average_over_labels
-from lossary._objective import SigmoidObjective
-from lossary._registry import objective
+from lossary._core.checks import check_element_inputs
+from lossary._core.objective import SigmoidObjective
+from lossary._core.parameters import Fraction, Reduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast.labels.rule import Pair, average_over_labels
 
 
 @formula

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs, check_floating, check_shape
-from lossary._domains import Real, SetReduction, formula
-from lossary._objective import SigmoidObjective, reduce, widen
-from lossary._registry import objective
+from lossary._core.checks import check_element_inputs, check_floating, check_shape
+from lossary._core.objective import SigmoidObjective, reduce, widen
+from lossary._core.parameters import Real, SetReduction, formula
+from lossary._core.registry import objective
 
 
 def inverse_box_cox(noise: Tensor, box_cox: float) -> Tensor:

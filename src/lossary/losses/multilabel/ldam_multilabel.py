@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs, check_shape
-from lossary._domains import Fraction, NonNegative, Reduction, Vector, formula
-from lossary._labels import Pair, average_over_labels
-from lossary._objective import SigmoidObjective
-from lossary._registry import SpecialCase, objective
+from lossary._core.checks import check_element_inputs, check_shape
+from lossary._core.objective import SigmoidObjective
+from lossary._core.parameters import Fraction, NonNegative, Reduction, Vector, formula
+from lossary._core.registry import SpecialCase, objective
+from lossary._fast.labels.rule import Pair, average_over_labels
 from lossary.losses.multilabel._common import softplus
 
 

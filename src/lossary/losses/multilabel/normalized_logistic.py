@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary._checks import check_element_inputs
-from lossary._domains import SetReduction, formula
-from lossary._objective import SigmoidObjective, is_ignored, widen
-from lossary._registry import objective
+from lossary._core.checks import check_element_inputs
+from lossary._core.objective import SigmoidObjective, is_ignored, widen
+from lossary._core.parameters import SetReduction, formula
+from lossary._core.registry import objective
 
 LARGEST = 80.0  # a logarithm of what fits into float32
 

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._domains import Count, NonNegative, PositiveCount, SetReduction, Vector, formula
-from lossary._objective import Objective, double, reset_directions, widen, without_autocast
-from lossary._pairs import unit
-from lossary._registry import objective
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.objective import Objective, double, reset_directions, widen, without_autocast
+from lossary._core.parameters import Count, NonNegative, PositiveCount, SetReduction, Vector, formula
+from lossary._core.registry import objective
+from lossary._fast.pairs.rule import unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

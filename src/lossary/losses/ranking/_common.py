@@ -5,8 +5,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, check_shape, check_tensor, shape_text
-from lossary._objective import Objective, reduce, widen
+from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
+from lossary._core.objective import Objective, reduce, widen
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 

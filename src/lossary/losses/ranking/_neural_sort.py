@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._lists import Kernel, by_list, in_blocks, value_and_gradient
-from lossary._objective import double, without_autocast
+from lossary._core.objective import double, without_autocast
+from lossary._fast.lists.rule import Kernel, by_list, in_blocks, value_and_gradient
 from lossary.losses.ranking._common import Lists, average_over_lists, by_score, check_lists, discounts, gains_and_ideal, of_ideal
 
 # (sorting matrix (lists, ranks, items), gains (lists, items), discounts (ranks,)) -> (lists,)
@@ -128,7 +128,7 @@ def _plain(sorting: Sorting, total: Total, scores: Tensor, gain: Tensor, real: T
 
 
 def _kernel(sorting: Sorting) -> Kernel:
-    from lossary.losses.ranking import _loops  # which imports Numba
+    from lossary._fast.lists import loops as lists_loops
 
     def kernel(scores: Tensor, gain: Tensor, real: Tensor, order: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         items = scores.shape[1]
@@ -139,7 +139,7 @@ def _kernel(sorting: Sorting) -> Kernel:
             scores.new_empty(3, sorting.rounds + 1, items),
         )  # of one list, for one after the other
         arrays = [x.detach().numpy() for x in (scores, gain, real, order, discount, value, gradient, *room)]
-        _loops.relaxed_ndcg(*arrays, sorting.temperature, sorting.tolerance)
+        lists_loops.relaxed_ndcg(*arrays, sorting.temperature, sorting.tolerance)
         return value, gradient
 
     return kernel

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary._lists import Kernel, by_list
+from lossary._fast.lists.rule import Kernel, by_list
 from lossary.losses.ranking._common import Lists, by_score, discounts
 
 
@@ -55,13 +55,13 @@ def _plain(weights: Weights, sigma: float, scores: Tensor, gain: Tensor, real: T
 
 
 def _kernel(weights: Weights, sigma: float) -> Kernel:
-    from lossary.losses.ranking import _loops  # which imports Numba
+    from lossary._fast.lists import loops as lists_loops
 
     def kernel(scores: Tensor, gain: Tensor, real: Tensor, order: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         items = scores.shape[1]
         value, gradient = scores.new_empty(len(scores)), scores.new_zeros(scores.shape if wanted else (0, items))
         arrays = [x.detach().numpy() for x in (scores, gain, real, order, *weights.tables(items, gain), value, gradient)]
-        _loops.logistic_pairs(*arrays, sigma, weights.by_gain, min(weights.k or items, items))
+        lists_loops.logistic_pairs(*arrays, sigma, weights.by_gain, min(weights.k or items, items))
         return value, gradient
 
     return kernel

@@ -6,9 +6,9 @@ import math
 import torch
 from torch import Tensor
 
-from lossary._domains import Positive, Reduction, formula
-from lossary._lists import Kernel, by_list
-from lossary._registry import objective
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast.lists.rule import Kernel, by_list
 from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, gains_and_ideal, of_ideal
 
 
@@ -38,11 +38,11 @@ def _plain(alpha: float, scores: Tensor, gain: Tensor, real: Tensor) -> Tensor:
 
 
 def _kernel(alpha: float) -> Kernel:
-    from lossary.losses.ranking import _loops  # which imports Numba
+    from lossary._fast.lists import loops as lists_loops
 
     def kernel(scores: Tensor, gain: Tensor, real: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         value, gradient = scores.new_empty(len(scores)), scores.new_zeros(scores.shape if wanted else (0, scores.shape[1]))
-        _loops.approximate_ndcg(*(x.detach().numpy() for x in (scores, gain, real, value, gradient)), alpha)
+        lists_loops.approximate_ndcg(*(x.detach().numpy() for x in (scores, gain, real, value, gradient)), alpha)
         return value, gradient
 
     return kernel

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lossary._checks import check_floating, shape_text
-from lossary._domains import Positive, Reduction, formula
-from lossary._registry import objective
+from lossary._core.checks import check_floating, shape_text
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import objective
 from lossary.errors import InvalidValueError
 from lossary.losses.ranking._common import RankingObjective, average_over_lists, lists_of, log_softmax_of_real
 

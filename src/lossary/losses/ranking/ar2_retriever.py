@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lossary._checks import check_floating
-from lossary._domains import Fraction, Positive, Reduction, formula
-from lossary._registry import objective
+from lossary._core.checks import check_floating
+from lossary._core.parameters import Fraction, Positive, Reduction, formula
+from lossary._core.registry import objective
 from lossary.errors import InvalidValueError
 from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_both, lists_of, log_softmax_of_real
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from lossary._domains import NonNegative, OneOf, Positive, PositiveCount, Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import NonNegative, OneOf, Positive, PositiveCount, Reduction, formula
+from lossary._core.registry import objective
 from lossary.losses.ranking._common import (
     RankingObjective,
     average_over_lists,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossary._domains import Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import Reduction, formula
+from lossary._core.registry import objective
 from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, log_softmax_of_real
 
 

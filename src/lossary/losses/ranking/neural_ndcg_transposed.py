@@ -4,8 +4,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from lossary._domains import Interval, NonNegative, Positive, PositiveCount, Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import Interval, NonNegative, Positive, PositiveCount, Reduction, formula
+from lossary._core.registry import objective
 from lossary.losses.ranking._common import RankingObjective
 from lossary.losses.ranking._neural_sort import Sorting, Stochastic, neural_loss
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lossary._domains import Positive, Reduction, formula
-from lossary._registry import objective
+from lossary._core.parameters import Positive, Reduction, formula
+from lossary._core.registry import objective
 from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, pairs_in_order
 from lossary.losses.ranking._pairs import Weights, logistic_pairs
 

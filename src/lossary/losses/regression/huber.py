@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lossary._checks import check_element_inputs
-from lossary._domains import Positive, Reduction, Vector, formula
-from lossary._objective import IdentityObjective, average_over_elements, widen
-from lossary._registry import objective
+from lossary._core.checks import check_element_inputs
+from lossary._core.objective import IdentityObjective, average_over_elements, widen
+from lossary._core.parameters import Positive, Reduction, Vector, formula
+from lossary._core.registry import objective
 
 
 @formula

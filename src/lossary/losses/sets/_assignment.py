@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossary._extras import require
+from lossary._core.extras import require
 
 FEW = 128  # assignments, up to which all are tried: that takes tensor operations alone
 

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lossary._checks import check_floating, shape_text
-from lossary._domains import Fraction, OneOf, PositiveCount, Reduction, checked, done, formula
-from lossary._objective import Objective, reduce, widen
-from lossary._registry import objective
+from lossary._core.checks import check_floating, shape_text
+from lossary._core.objective import Objective, reduce, widen
+from lossary._core.parameters import Fraction, OneOf, PositiveCount, Reduction, checked, done, formula
+from lossary._core.registry import objective
 from lossary.errors import InvalidValueError
 
 Mode = Annotated[Literal["max", "sample"], OneOf(("max", "sample"))]

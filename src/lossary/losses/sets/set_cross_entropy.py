@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from lossary import _blocks
-from lossary._checks import check_floating, check_integers, shape_text
-from lossary._domains import Reduction, formula
-from lossary._objective import Objective, class_indices, widen
-from lossary._registry import objective
-from lossary._rows import average_over_rows
+from lossary._core.checks import check_floating, check_integers, shape_text
+from lossary._core.objective import Objective, class_indices, widen
+from lossary._core.parameters import Reduction, formula
+from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.classes.rule import average_over_rows
 from lossary.errors import InvalidValueError
 from lossary.losses.sets._assignment import assign
 
@@ -46,10 +46,10 @@ def set_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -10
 def _costs(logits: Tensor, target: Tensor) -> Tensor:
     """-log p of each member in each slot (N, T, S)."""
     of_members = widen(logits.gather(2, target.unsqueeze(1).expand(-1, logits.shape[1], -1))).transpose(1, 2)
-    if logits.numel() <= _blocks.SMALL or torch.compiler.is_compiling():
+    if logits.numel() <= dispatch.SMALL or torch.compiler.is_compiling():
         log_sums = widen(logits).logsumexp(2)
     else:
-        log_sums = torch.cat([widen(logits[rows]).logsumexp(2) for rows in _blocks.of_rows(logits)])
+        log_sums = torch.cat([widen(logits[rows]).logsumexp(2) for rows in dispatch.of_rows(logits)])
     return log_sums.unsqueeze(1) - of_members
 
 

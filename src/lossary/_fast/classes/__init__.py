@@ -1,0 +1,1 @@
+"""Losses of one class of several: logits (N, C) and maps (N, C, *)."""

@@ -1,0 +1,1 @@
+"""Losses of independent labels, each of which is yes or no."""

@@ -1,0 +1,1 @@
+"""Losses of pairs of embeddings, without a matrix of all pairs."""
