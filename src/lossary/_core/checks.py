@@ -96,3 +96,17 @@ def check_broadcast(owner: str, argument: str, value: Tensor | None, like: Tenso
         raise InvalidValueError(
             f"{owner}: {argument} must broadcast to {shape_text(tuple(like.shape))}, got {shape_text(tuple(value.shape))}"
         )
+
+
+def check_pair(owner: str, a: Tensor, b: Tensor, first: str = "a", second: str = "b") -> None:
+    """Two floating-point tensors of one shape (N, D); ``first`` and ``second`` are what the objective calls them."""
+    check_vectors(owner, a, first)
+    check_floating(owner, second, b)
+    check_shape(owner, second, b, tuple(a.shape))
+
+
+def check_vectors(owner: str, x: Tensor, name: str) -> None:
+    """A floating-point tensor (N, D)."""
+    check_floating(owner, name, x)
+    if x.ndim != 2:
+        raise InvalidValueError(f"{owner}: {name} must have shape (N, D), got {shape_text(tuple(x.shape))}")

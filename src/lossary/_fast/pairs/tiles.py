@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lossary._core.checks import check_pair
 from lossary._core.objective import widen, without_autocast
 from lossary._fast import dispatch
 from lossary._fast.dispatch import loops_available
 from lossary._fast.pairs.rule import unit
 from lossary.distributed import Ring
 from lossary.errors import InvalidValueError
-from lossary.losses.contrastive._common import check_pair
 
 SMALL = 1 << 16  # scores up to which the whole matrix takes less time than a loop over tiles
 ROWS, COLUMNS = 512, 1024  # of a tile: large enough for matrix products, small enough for a core's cache

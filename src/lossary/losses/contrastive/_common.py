@@ -2,24 +2,8 @@
 
 from torch import Tensor
 
-from lossary._core.checks import check_floating, check_shape, shape_text
 from lossary._core.objective import Objective, widen
 from lossary._fast.pairs.rule import unit
-from lossary.errors import InvalidValueError
-
-
-def check_pair(owner: str, a: Tensor, b: Tensor, first: str = "a", second: str = "b") -> None:
-    """Two floating-point tensors of one shape (N, D); ``first`` and ``second`` are what the objective calls them."""
-    check_vectors(owner, a, first)
-    check_floating(owner, second, b)
-    check_shape(owner, second, b, tuple(a.shape))
-
-
-def check_vectors(owner: str, x: Tensor, name: str) -> None:
-    """A floating-point tensor (N, D)."""
-    check_floating(owner, name, x)
-    if x.ndim != 2:
-        raise InvalidValueError(f"{owner}: {name} must have shape (N, D), got {shape_text(tuple(x.shape))}")
 
 
 def squares_on_the_sphere(a: Tensor, b: Tensor) -> Tensor:

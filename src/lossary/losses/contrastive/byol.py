@@ -2,11 +2,12 @@
 
 from torch import Tensor
 
+from lossary._core.checks import check_pair
 from lossary._core.objective import Objective, reduce, widen
 from lossary._core.parameters import Reduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import unit
-from lossary.losses.contrastive._common import check_pair, direction, squares_on_the_sphere
+from lossary.losses.contrastive._common import direction, squares_on_the_sphere
 
 
 @formula

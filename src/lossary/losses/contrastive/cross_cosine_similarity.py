@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_pair
 from lossary._core.objective import widen
 from lossary._core.parameters import Fraction, NonNegative, Real, SetReduction, formula
 from lossary._core.registry import SpecialCase, objective
 from lossary._fast.pairs.rule import Pairs, unit
 from lossary.distributed import Group, Ring
-from lossary.losses.contrastive._common import check_pair
 from lossary.losses.contrastive._refinement import UNREACHED, SelfLabelled, mean_over_pairs
 
 

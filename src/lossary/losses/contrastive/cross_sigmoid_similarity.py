@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lossary._core.checks import check_pair
 from lossary._core.objective import widen
 from lossary._core.parameters import Fraction, NonNegative, Positive, Real, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, unit
 from lossary.distributed import Group, Ring
-from lossary.losses.contrastive._common import check_pair
 from lossary.losses.contrastive._refinement import SelfLabelled, mean_over_pairs
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossary._core.checks import check_integers, check_shape, check_tensor
+from lossary._core.checks import check_integers, check_pair, check_shape, check_tensor
 from lossary._core.objective import Objective, widen
 from lossary._core.parameters import Fraction, NonNegative, Positive, PositiveCount, SetReduction, done, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary.distributed import Group, Ring, all_items
 from lossary.errors import InvalidTypeError
-from lossary.losses.contrastive._common import check_pair, direction
+from lossary.losses.contrastive._common import direction
 
 
 @formula

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from lossary._core.checks import check_integers, check_shape
+from lossary._core.checks import check_integers, check_pair, check_shape
 from lossary._core.objective import Objective, widen
 from lossary._core.parameters import NonNegative, Positive, Real, SetReduction, formula
 from lossary._core.registry import SpecialCase, objective
 from lossary.distributed import Group
-from lossary.losses.contrastive._common import check_pair, direction
+from lossary.losses.contrastive._common import direction
 from lossary.losses.contrastive.give_oid import give_oid
 from lossary.losses.contrastive.give_oiic import give_oiic
 from lossary.losses.contrastive.give_oitc import give_oitc

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lossary._core.checks import check_integers, check_shape
+from lossary._core.checks import check_integers, check_shape, check_vectors
 from lossary._core.objective import Objective, widen
 from lossary._core.parameters import Real, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, against_all, sum_over_rows, unit
 from lossary.distributed import Group, Ring
-from lossary.losses.contrastive._common import check_vectors, direction
+from lossary.losses.contrastive._common import direction
 
 
 @formula

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from lossary._core.checks import check_integers, check_shape
+from lossary._core.checks import check_integers, check_shape, check_vectors
 from lossary._core.objective import Objective, reduce, widen
 from lossary._core.parameters import Positive, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, sum_over_rows, unit
 from lossary.distributed import Group, Ring, total
-from lossary.losses.contrastive._common import check_vectors, direction
+from lossary.losses.contrastive._common import direction
 
 
 @formula

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from lossary._core.checks import check_integers, check_shape
+from lossary._core.checks import check_integers, check_pair, check_shape
 from lossary._core.objective import Objective, widen
 from lossary._core.parameters import Positive, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, sum_over_rows, unit
 from lossary.distributed import Group, Ring
-from lossary.losses.contrastive._common import check_pair, direction
+from lossary.losses.contrastive._common import direction
 
 
 @formula

@@ -5,12 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_pair
 from lossary._core.objective import widen
 from lossary._core.parameters import Positive, PositiveCount, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import against_all, unit
 from lossary.distributed import Group, Ring
-from lossary.losses.contrastive._common import TwoViews, check_pair, direction
+from lossary.losses.contrastive._common import TwoViews, direction
 from lossary.losses.contrastive._nearest import nearest, similarities_at
 
 LEAST_LOG = -100.0  # where torch's binary cross-entropy stops as well

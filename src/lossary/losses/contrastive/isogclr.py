@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from lossary._core.checks import check_floating, check_integers, check_shape
+from lossary._core.checks import check_floating, check_integers, check_pair, check_shape
 from lossary._core.objective import Objective, widen
 from lossary._core.parameters import Fraction, Interval, NonNegative, Positive, PositiveCount, SetReduction, formula
 from lossary._core.registry import objective
 from lossary._fast.pairs.rule import Pairs, against_all, log_sum_exp, over_rows, unit
 from lossary.distributed import Group, Ring, all_items
-from lossary.losses.contrastive._common import check_pair, direction
+from lossary.losses.contrastive._common import direction
 
 Share = Annotated[float, Interval(low=0.0, high=1.0, open_low=True)]
 State = tuple[Tensor, Tensor, Tensor]
