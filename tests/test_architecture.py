@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "authoring": CORE,
     "catalogue": {"errors", "_core"},
     "functional": {"_core", "losses", "metrics"},
-    "losses": {*CORE, "data", "weighting"},
+    "losses": {*CORE, "data"},
     "experiments": {*CORE, "losses", "optim", "functional"},
     "testing": {*CORE, "losses", "metrics"},
     "arena": {*CORE, "losses", "metrics", "catalogue"},

@@ -8,9 +8,6 @@ from . import (
     authoring as authoring,
 )
 from . import (
-    calibration as calibration,
-)
-from . import (
     catalogue as catalogue,
 )
 from . import (
@@ -45,9 +42,6 @@ from . import (
 )
 from . import (
     testing as testing,
-)
-from . import (
-    weighting as weighting,
 )
 from ._core.objective import IdentityObjective as IdentityObjective
 from ._core.objective import Objective as Objective

@@ -13,7 +13,7 @@ BESIDE = {
     "black_box_cross_entropy": "lossary.metrics.black_box",
     "candidate_orders": "lossary.losses.sets.order_search",
     "mean_max_sim": "lossary.losses.contrastive.video_colbert",
-    "mix_inputs": "lossary.losses.metric.metrix",
+    "mix_inputs": "lossary.losses.embedding.metrix",
     "naive_bayes_fit": "lossary.losses.classification.naive_bayes",
 }
 

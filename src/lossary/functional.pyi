@@ -11,7 +11,7 @@ from lossary._core.parameters import Vector
 from lossary.losses.classification.naive_bayes import naive_bayes_fit as naive_bayes_fit
 from lossary.losses.contrastive.video_colbert import mean_max_sim as mean_max_sim
 from lossary.losses.distillation.dual_head_kd import align_gradients as align_gradients
-from lossary.losses.metric.metrix import mix_inputs as mix_inputs
+from lossary.losses.embedding.metrix import mix_inputs as mix_inputs
 from lossary.losses.sets.order_search import candidate_orders as candidate_orders
 from lossary.metrics.black_box import black_box_cross_entropy as black_box_cross_entropy
 

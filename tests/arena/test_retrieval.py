@@ -84,8 +84,8 @@ class Aimless(Together):
 @pytest.fixture(autouse=True)
 def objectives(registry: None) -> None:
     lossary.list_objectives()
-    lossary.objective(family="metric", function=together, link="scores", decomposable=False)(Together)
-    lossary.objective(family="metric", function=aimless, link="scores")(Aimless)
+    lossary.objective(family="embedding", function=together, link="scores", decomposable=False)(Together)
+    lossary.objective(family="embedding", function=aimless, link="scores")(Aimless)
     lossary.objective(family="classification", function=directions)(Directions)
 
 

@@ -138,7 +138,7 @@ RANGES: dict[str, dict[str, tuple[float, str]]] = {
     "distillation": {"target": (7, "class indices from 0 to 4")},
     "sets": {"target": (7, "class indices from 0 to 4")},
     "contrastive": {"index": (100, "positions in the data set from 0 to 99"), "target": (NAN, "finite")},
-    "metric": {},
+    "embedding": {},
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.losses.metric import (
+from tests.losses.embedding import (
     test_batch_hard_triplet,
     test_generalized_lifted_structure,
     test_lifted_structure,
@@ -13,7 +13,7 @@ from tests.losses.metric import (
     test_semi_hard_triplet,
     test_triplet,
 )
-from tests.losses.metric.common import distances_of
+from tests.losses.embedding.common import distances_of
 from torch import Tensor
 
 from lossary import functional as losses

@@ -21,7 +21,7 @@ from lossary.testing._batch import Batch
 from lossary.testing._subject import seeded
 
 CLASSIFIERS = ("arcface", "cosface", "normalized_softmax", "proxy_anchor", "sface", "unpg")
-NAMES = sorted(name for name, spec in specs().items() if spec.family in ("metric", "contrastive") or name in CLASSIFIERS)
+NAMES = sorted(name for name, spec in specs().items() if spec.family in ("embedding", "contrastive") or name in CLASSIFIERS)
 MAPPED = [name for name in NAMES if specs()[name].vmap]
 
 KEPT = [name for name in NAMES if name not in ("cosface", "normalized_softmax")]  # which are losses of classes in one pass

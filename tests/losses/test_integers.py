@@ -111,7 +111,7 @@ def test_byte_156_is_a_class(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint32])
-@pytest.mark.parametrize("name", [name for name in INTEGER if specs()[name].family in ("metric", "contrastive")])
+@pytest.mark.parametrize("name", [name for name in INTEGER if specs()[name].family in ("embedding", "contrastive")])
 def test_integers_of_every_width_are_the_same_numbers_in_a_large_batch(name: str, dtype: torch.dtype) -> None:
     subject = subject_of(name)
     batch, integers = integers_of(subject, subject.make(), 300)
@@ -190,7 +190,7 @@ OTHERS = {
     "mean_reciprocal_rank": lambda y: lossary.metrics.mean_reciprocal_rank(X, y.view(-1, 1).expand(-1, 4).contiguous()),
     "pass_at_n_from_counts": lambda y: lossary.metrics.pass_at_n_from_counts(y, torch.full_like(y, 127), 100),
     "aggregate": lambda y: lossary.data.aggregate(X[:, 0], y),
-    "cluster_likelihood": lambda y: lossary.weighting.cluster_likelihood(None, y),
+    "cluster_likelihood": lambda y: lossary.data.cluster_likelihood(None, y),
     "nearest_prototype": lambda y: _enrolled(y),
     "naive_bayes.fit": _fitted,
     "nd.fit": _means,

@@ -115,25 +115,25 @@ def pairs(name: str, embedding: Tensor, labels: Tensor, reduction: str) -> tuple
     return cost, same, other
 
 
-@honest("metric", **OF_PAIRS)
+@honest("embedding", **OF_PAIRS)
 def of_pairs(embedding: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     cost, _, _ = pairs("of_pairs", embedding, labels, reduction)
     return finished(cost.sum(1), reduction)
 
 
-@broken("everything_ignored", family="metric", **OF_PAIRS)
+@broken("everything_ignored", family="embedding", **OF_PAIRS)
 def counts_the_sample_itself(embedding: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     cost, _, _ = pairs("counts_the_sample_itself", embedding, labels, reduction)
     return finished(cost.sum(1) + 0.5, reduction)
 
 
-@broken("single_class_batch", "everything_ignored", "finite_at_extremes", "non_contiguous_inputs", family="metric", **OF_PAIRS)
+@broken("single_class_batch", "everything_ignored", "finite_at_extremes", "non_contiguous_inputs", family="embedding", **OF_PAIRS)
 def divides_by_the_foreign_pairs(embedding: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     cost, same, _ = pairs("divides_by_the_foreign_pairs", embedding, labels, reduction)
     return finished(cost.sum(1) / (~same).sum(1), reduction)
 
 
-@broken("finite_at_extremes", family="metric", **OF_PAIRS)
+@broken("finite_at_extremes", family="embedding", **OF_PAIRS)
 def divides_by_the_length(embedding: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     _, same, other = pairs("divides_by_the_length", embedding, labels, reduction)
     wide = widen(embedding)

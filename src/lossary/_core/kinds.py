@@ -6,12 +6,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "optimizer": ("lossary.optim",),
     "balancer": (),
     "schedule": (),
-    "layer": ("lossary.nn", "lossary.calibration"),  # heads too
+    "layer": ("lossary.nn",),  # heads too
     "regularizer": (),
     "compressor": (),
     "diagnostic": ("lossary.metrics",),  # metrics too
     "law": (),
-    "data_rule": ("lossary.adversarial", "lossary.calibration", "lossary.data", "lossary.experiments", "lossary.weighting"),
+    "data_rule": ("lossary.adversarial", "lossary.data", "lossary.experiments", "lossary.nn"),
     "continual_method": (),
     "unlearner": (),
     "experiment": ("lossary.experiments",),
@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "bags": (),
     "segmentation": (),
     "classifiers": (),
-    "metric": ("embedding", "metric_learning"),
+    "embedding": ("metric", "metric_learning"),
     "contrastive": (),
     "ranking": (),
     "regression": (),

@@ -219,7 +219,8 @@ def objective(
 
     def register(cls: Cls) -> Cls:
         name = function.__name__
-        if family not in FAMILIES:
+        own_family = resolved(family, FAMILIES)
+        if own_family not in FAMILIES:
             raise InvalidValueError(f"{name}: family must be one of {', '.join(FAMILIES)}, got {family!r}")
         existing = _specs.get(("objective", name))
         if existing is not None and (existing.cls.__module__, existing.cls.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -229,12 +230,12 @@ def objective(
         cls.name = name
         if "__init__" in vars(cls):
             cls.__init__ = checked(name)(cls.__init__)  # type: ignore[method-assign]
-        families[name] = Kind(family, one_against_rest=family == "classification" and link == "scores")
+        families[name] = Kind(own_family, one_against_rest=own_family == "classification" and link == "scores")
         _document(cls, function)
         _specs["objective", name] = Spec(
             kind="objective",
             name=name,
-            family=family,
+            family=own_family,
             function=function,
             cls=cls,
             parameters=parameters_of(cls),  # those of the function, and what sizes the objective's own weights or memory

@@ -258,7 +258,7 @@ FAMILIES: Mapping[Kind, tuple[str, ...]] = {
     "multiclass": ("classification",),
     "multilabel": ("multilabel",),
     "regression": ("regression",),
-    "retrieval": ("metric", "classification"),
+    "retrieval": ("embedding", "classification"),
     "ranking": ("ranking", "regression"),
 }
 

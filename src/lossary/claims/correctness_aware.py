@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lossary import create
-from lossary.calibration import SampleTemperature, top_probabilities
 from lossary.claims import QUANTITIES, TEST_SHARE, Claim, Computation, Few, InputNoise, Real, fit, lower, mlp, pixels, split_of
+from lossary.nn import SampleTemperature, top_probabilities
 
 DIGITS, SEEDS = Real("digits", (pixels,)), 20
 ADAM = partial(torch.optim.Adam, lr=0.01)  # for calibrators

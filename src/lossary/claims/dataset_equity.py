@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, mlp, pixels, split_of
-from lossary.weighting import cluster_likelihood
+from lossary.data import cluster_likelihood
 
 DIGITS, SEEDS, RARE = Real("digits", (pixels,)), 20, 0.05
 

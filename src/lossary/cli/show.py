@@ -106,7 +106,7 @@ VALUES = {
     "label_ranking": "targets in [0, 1], of which those above 0 are positive",
     "regression": "finite numbers",
     "bags": "bags that exist, finite targets",
-    "metric": "finite embeddings",
+    "embedding": "finite embeddings",
     "contrastive": "finite embeddings",
     "ranking": "finite grades",
     "distillation": "classes that exist",

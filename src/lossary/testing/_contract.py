@@ -148,7 +148,7 @@ def link_tells_the_truth(subject: Subject) -> str:
 
 def _directions(subject: Subject, prediction: Tensor, output: Tensor) -> bool:
     """Whether embeddings are linked to themselves at length one."""
-    if subject.family not in ("metric", "contrastive"):
+    if subject.family not in ("embedding", "contrastive"):
         return False
     wide = output.double()
     return bool(torch.isclose(prediction.double(), wide / wide.norm(dim=-1, keepdim=True), rtol=4e-3, atol=1e-3).all())

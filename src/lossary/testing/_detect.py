@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._core.kinds import FAMILIES
-from lossary._core.names import suggestion
+from lossary._core.names import resolved, suggestion
 from lossary._core.parameters import Interval
 from lossary._core.registry import Spec, spec, specs
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
@@ -27,7 +27,7 @@ INPUTS: dict[str, type[Inputs]] = {
         Classification, Multilabel, Regression, LabelRanking, Bags, Metric, Contrastive, Ranking, Distillation, Sets,
     )
 }  # fmt: skip
-TOLD_BY_BEHAVIOUR = ("classification", "multilabel", "regression", "label_ranking", "bags", "metric")
+TOLD_BY_BEHAVIOUR = ("classification", "multilabel", "regression", "label_ranking", "bags", "embedding")
 VARIED = ("reduction", "weight", "pos_weight")  # what the checks themselves set; the rest of a loss's parameters are kept
 
 
@@ -76,6 +76,7 @@ def subject_of(loss: object, *, family: str | None = None, parameters: Mapping[s
     if isinstance(loss, Subject):
         return loss
     given = {name: _as_tensor(name, value) for name, value in (parameters or {}).items()}
+    family = None if family is None else resolved(family, FAMILIES)
     if family is not None and family not in FAMILIES:
         raise UnknownNameError(
             f"there is no family named {family!r}{suggestion(family, FAMILIES)}; there are {', '.join(FAMILIES)}"
@@ -271,8 +272,8 @@ def _fits(loss: nn.Module, inputs: Inputs) -> bool:
     """Whether a loss behaves as one of this family."""
     if ("bag" in wants(loss)) != (inputs.family == "bags") or not _runs(loss, inputs):
         return False
-    if inputs.family in ("metric", "classification"):
-        return _names_its_classes(loss, inputs) == (inputs.family == "metric")
+    if inputs.family in ("embedding", "classification"):
+        return _names_its_classes(loss, inputs) == (inputs.family == "embedding")
     if inputs.embedding is not None:
         return inputs.family == "multilabel"  # the one other family with weights of its own
     by_label = inputs.family in ("label_ranking", "multilabel", "regression")

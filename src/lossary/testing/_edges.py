@@ -53,7 +53,7 @@ def everything_ignored(subject: Subject) -> str:
     if subject.family == "label_ranking":
         _nothing("no label of any row matters", loss, batch.targeted(torch.zeros_like(batch.target)))
         said.append("without a label that matters")
-    if subject.family == "metric":
+    if subject.family == "embedding":
         for kind in subject.kinds:
             _nothing(f"one sample, which has no pair, {kind}", loss, subject.batch(1, loss=loss, kind=kind))
         said.append("without a pair")

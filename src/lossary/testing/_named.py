@@ -247,7 +247,7 @@ class Named(Inputs):
 class Metric(Named):
     """Embeddings and the names of their classes."""
 
-    family = "metric"
+    family = "embedding"
     usual = ("embedding", "labels")
     makers: ClassVar[Mapping[str, Maker]] = {"embedding": _vector, "labels": _labels, "support": _support}
 

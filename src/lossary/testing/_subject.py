@@ -62,7 +62,7 @@ class Subject:
 
     @property
     def decomposable(self) -> bool:
-        return self.family not in ("bags", "metric", "contrastive") if self.spec is None else self.spec.decomposable
+        return self.family not in ("bags", "embedding", "contrastive") if self.spec is None else self.spec.decomposable
 
     @property
     def waivers(self) -> Mapping[str, str]:
