@@ -29,15 +29,15 @@ from rich.console import Console
 from rich.table import Table
 
 import lossary
-from lossary.arena.data import load
-from lossary.arena.models import Trainee, make_trainee
-from lossary.arena.networks import make_model
-from lossary.arena.protocol import make_protocol
-from lossary.arena.recipe import Recipe
-from lossary.arena.splits import Split, make_splits
+from lossary.arena.data.dataset import load
+from lossary.arena.data.splits import Split, make_splits
+from lossary.arena.plan.networks import make_model
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.recipe import Recipe
+from lossary.arena.plan.tuning import LEARNING_RATES
 from lossary.arena.tasks import Candidate
-from lossary.arena.train import Run, Trained, stacked_features, train
-from lossary.arena.tuning import LEARNING_RATES
+from lossary.arena.train.loop import Run, Trained, stacked_features, train
+from lossary.arena.train.models import Trainee, make_trainee
 from page import save
 
 ROUNDS = 5

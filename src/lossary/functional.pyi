@@ -958,10 +958,10 @@ def dataset_equity(
     .. math:: \ell = \frac{\eta + (1 - p)^\gamma}{\eta + 1} \, \ell_\mathrm{base}(z, y)
 
     p is the likelihood of the sample's appearance, such as the share of the data set in its cluster
-    (``lossary.weighting.cluster_likelihood``). It comes with each batch, or it is looked up: with a table of the whole data set at
+    (``lossary.data.cluster_likelihood``). It comes with each batch, or it is looked up: with a table of the whole data set at
     construction, the loss wants ``index`` instead. The mean divides by the number of samples, not by the sum of the weights. With
     two clusters of 5 % and 95 % the default weighs them as 1.8 to 1; an eta of 0 and one large cluster lose the latter. For a loss
-    of another kind multiply its values by ``lossary.weighting.dataset_equity_weight``. Not the Generalized Focal Loss of detection.
+    of another kind multiply its values by ``lossary.data.dataset_equity_weight``. Not the Generalized Focal Loss of detection.
 
     Args:
         logits: (N, C, \*).

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from lossary.arena import Comparison
-from lossary.arena.splits import Part, Split
+from lossary.arena.data.splits import Part, Split
 
 
 def same(one: Comparison, other: Comparison) -> None:

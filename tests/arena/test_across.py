@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossary.arena.across import critical_difference, rank_across
+from lossary.arena.answer.across import critical_difference, rank_across
 from lossary.arena.tasks import METRICS
 from lossary.errors import DataError
 

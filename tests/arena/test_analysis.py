@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from lossary.arena.analysis import CALIBRATION, Answer, analyse, corrected_interval
-from lossary.arena.data import from_arrays
-from lossary.arena.protocol import make_protocol
-from lossary.arena.run import Unit, choose
+from lossary.arena.answer.analysis import CALIBRATION, Answer, analyse, corrected_interval
+from lossary.arena.data.dataset import from_arrays
+from lossary.arena.plan.protocol import make_protocol
 from lossary.arena.tasks import METRICS, Candidate
+from lossary.arena.train.unit_of_work import Unit, choose
 
 
 def test_without_overlap_it_is_the_paired_t_test() -> None:

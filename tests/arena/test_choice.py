@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import lossary
 from lossary.arena import Data, from_arrays
-from lossary.arena.choice import BASELINES, MOST, Look, choose_candidates, look_at
-from lossary.arena.protocol import make_protocol
+from lossary.arena.plan.choice import BASELINES, MOST, Look, choose_candidates, look_at
+from lossary.arena.plan.protocol import make_protocol
 from lossary.arena.tasks import METRICS, Candidate, Kind, Task, check_candidate
 
 VERDICTS = Path(lossary.__file__).parent / "claims" / "verdicts.json"
@@ -153,7 +153,7 @@ def test_every_list_is_short_and_can_be_trained(look: Look) -> None:
 
 
 def test_only_training_rows_of_the_first_seed_are_looked_at() -> None:
-    from lossary.arena._division import divide
+    from lossary.arena.data.division import divide
 
     data = classes([150, 150, 150], wrong=0.1)
     _, validation, test = divide(data.target, "multiclass", None, 0, 0.2, 0.2)

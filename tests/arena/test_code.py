@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import lossary
-from lossary.arena import _code, load
-from lossary.arena._code import NOT_MEASURING, code_of, modules_of
-from lossary.arena.protocol import UNIT_OF_WORK, make_protocol
+from lossary.arena import code, load
+from lossary.arena.code import NOT_MEASURING, code_of, modules_of
+from lossary.arena.plan.protocol import UNIT_OF_WORK, make_protocol
 from lossary.arena.tasks import Candidate
 from lossary.errors import LossaryError
 
@@ -27,24 +27,24 @@ REACHED = {
     "the core's rule": "_fast/classes/rule.py",
     "the compiled loop": "_fast/classes/loop.py",
     "the tracing of formulas": "_fast/tracing.py",
-    "the unit of work": "arena/run.py",
-    "the training loop": "arena/train.py",
-    "the recorded step": "arena/_record.py",
-    "the models": "arena/models.py",
+    "the unit of work": "arena/train/unit_of_work.py",
+    "the training loop": "arena/train/loop.py",
+    "the recorded step": "arena/train/record.py",
+    "the models": "arena/train/models.py",
     "the arena's metrics": "arena/tasks.py",
     "a metric": "metrics/smooth_ece.py",
-    "the splits": "arena/splits.py",
-    "the division": "arena/_division.py",
-    "the data": "arena/data.py",
-    "the reading of files": "arena/_read.py",
+    "the splits": "arena/data/splits.py",
+    "the division": "arena/data/division.py",
+    "the data": "arena/data/dataset.py",
+    "the reading of files": "arena/data/read.py",
 }
 NOT_REACHED = {
     "the command": "cli/compare.py",
     "another objective": "losses/classification/squentropy.py",
     "the list of a family": "losses/classification/__init__.py",
-    "the choice of candidates": "arena/choice.py",
-    "the report": "arena/report.py",
-    "the store": "arena/store.py",
+    "the choice of candidates": "arena/plan/choice.py",
+    "the report": "arena/answer/report.py",
+    "the store": "arena/train/store.py",
     "the catalogue": "catalogue/__init__.py",
     "a claim": "claims/squentropy.py",
 }
@@ -56,9 +56,9 @@ from pathlib import Path
 import numpy as np
 import lossary
 from lossary.arena import engine, load
-from lossary.arena.protocol import make_protocol
-from lossary.arena.run import Unit
-from lossary.arena.store import Store
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.train.unit_of_work import Unit
+from lossary.arena.train.store import Store
 
 home = Path(lossary.__file__).parent
 assert home == Path(sys.argv[2]), home
@@ -128,10 +128,10 @@ def test_every_import_statement_is_seen() -> None:
     """The scan sees what the parser sees, in all files of Lossary and in these tests."""
     for path in [*SOURCE.rglob("*.py"), *Path(__file__).parent.glob("*.py")]:
         text = path.read_text()
-        seen = {(each.home, each.name, each.bound) for each in _code._imports(text, "here.package")}
+        seen = {(each.home, each.name, each.bound) for each in code._imports(text, "here.package")}
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom):
-                home = node.module if not node.level else _code._absolute("." * node.level + (node.module or ""), "here.package")
+                home = node.module if not node.level else code._absolute("." * node.level + (node.module or ""), "here.package")
                 assert {(home, each.name, each.asname or each.name) for each in node.names} <= seen, path
             elif isinstance(node, ast.Import):
                 assert {(each.name, "", each.asname or each.name.partition(".")[0]) for each in node.names} <= seen, path
@@ -153,7 +153,7 @@ def test_every_import_statement_is_seen() -> None:
     ],
 )
 def test_statements(statement: str, expected: set[tuple[str, str, str]]) -> None:
-    assert {(each.home, each.name, each.bound) for each in _code._imports(statement, "top.pack")} == expected
+    assert {(each.home, each.name, each.bound) for each in code._imports(statement, "top.pack")} == expected
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ def test_the_version_of_an_installed_package_counts(project: Path, monkeypatch: 
     key = code_of(mine.loss)
     for package, changes in {"torch": True, "numpy": True, "numba": True, "sklearn": True, "rich": False}.items():
         with monkeypatch.context() as changed:
-            original = _code._version
-            changed.setattr(_code, "_version", lambda name, of=package, was=original: "0" if name == of else was(name))
+            original = code._version
+            changed.setattr(code, "_version", lambda name, of=package, was=original: "0" if name == of else was(name))
             assert (code_of(mine.loss) != key) == changes, package
 
 
@@ -232,16 +232,16 @@ def test_code_without_a_file_is_refused(project: Path) -> None:
 
 def test_modules_that_are_named_exist() -> None:
     for name in (*NOT_MEASURING, *UNIT_OF_WORK):
-        assert _code._file_of(name.removesuffix(".")) is not None, name
+        assert code._file_of(name.removesuffix(".")) is not None, name
 
 
 @pytest.mark.timing
 def test_a_key_takes_less_time_than_parsing_its_files() -> None:
     roots = (*UNIT_OF_WORK, lossary.specs()["focal"].cls)
-    files = [_code._source_of(module).text for module in modules_of(*roots)]
+    files = [code._source_of(module).text for module in modules_of(*roots)]
     ratios = []
     for _ in range(5):
-        _code._read.cache_clear()
+        code._read.cache_clear()
         started = time.process_time()
         code_of(*roots)
         middle = time.process_time()

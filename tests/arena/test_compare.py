@@ -15,9 +15,9 @@ from torch import Tensor
 
 import lossary
 from lossary.arena import Comparison, from_arrays, load
-from lossary.arena.engine import Event
-from lossary.arena.protocol import make_protocol
+from lossary.arena.plan.protocol import make_protocol
 from lossary.arena.tasks import Candidate
+from lossary.arena.train.engine import Event
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from lossary.arena.data import from_arrays, load
-from lossary.arena.splits import make_splits
+from lossary.arena.data.dataset import from_arrays, load
+from lossary.arena.data.splits import make_splits
 from lossary.errors import DataError, UnknownNameError
 
 

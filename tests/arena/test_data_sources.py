@@ -15,10 +15,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from lossary.arena import _npz
-from lossary.arena._read import sample_rows
-from lossary.arena.data import from_arrays, load
-from lossary.arena.splits import make_splits
+from lossary.arena.data.dataset import from_arrays, load, npz
+from lossary.arena.data.read import sample_rows
+from lossary.arena.data.splits import make_splits
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
 
 
@@ -123,15 +122,15 @@ def test_npz_mistakes(tmp_path: Path) -> None:
 def test_chosen_rows_of_an_npz_are_those_of_the_whole_array(
     tmp_path: Path, save: Any, shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_npz, "CHUNK", 100)  # bytes, so that every array comes in many pieces
+    monkeypatch.setattr(npz, "CHUNK", 100)  # bytes, so that every array comes in many pieces
     values = np.random.default_rng(0).integers(0, 9, shape).astype(dtype)
     save(tmp_path / "a.npz", a=values, b=np.asfortranarray(values))
-    headers = _npz.read_headers(tmp_path / "a.npz")
+    headers = npz.read_headers(tmp_path / "a.npz")
     assert {name: header.shape for name, header in headers.items()} == {"a": shape, "b": shape}
     assert headers["b"].columns_first == (len(shape) > 1)
     for rows in ([], [0], [69], [1, 2, 40, 68], range(70)):
         for name in ("a", "b"):
-            found = _npz.read_rows(tmp_path / "a.npz", name, list(rows))
+            found = npz.read_rows(tmp_path / "a.npz", name, list(rows))
             assert found.dtype == values.dtype
             np.testing.assert_array_equal(found, values[list(rows)])
 
@@ -338,7 +337,7 @@ def test_memory_stays_bounded_while_a_csv_is_sampled(tmp_path: Path) -> None:
     highest = 0
 
     def watched() -> Iterator[pa.RecordBatch]:
-        from lossary.arena._read import _csv_batches
+        from lossary.arena.data.read import _csv_batches
 
         nonlocal highest
         for batch in _csv_batches(path):

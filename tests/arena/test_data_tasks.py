@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lossary.arena.data import Data, from_arrays, load
-from lossary.arena.splits import make_splits
+from lossary.arena.data.dataset import Data, from_arrays, load
+from lossary.arena.data.splits import make_splits
 from lossary.errors import DataError
 
 FEATURES = np.random.default_rng(0).normal(size=(200, 3))

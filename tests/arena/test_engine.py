@@ -20,8 +20,8 @@ from tests.processes import LIMIT, started, wait_until
 
 import lossary
 from lossary.arena import Comparison
-from lossary.arena.engine import Event
-from lossary.arena.store import Store
+from lossary.arena.train.engine import Event
+from lossary.arena.train.store import Store
 from lossary.errors import InvalidValueError, LossaryError, StoreError
 
 OBJECTIVES = [

@@ -11,7 +11,7 @@ import pytest
 
 import lossary
 from lossary.arena import Comparison, from_arrays
-from lossary.arena.export import export
+from lossary.arena.answer.export import export
 from lossary.errors import StoreError, UnknownNameError
 
 

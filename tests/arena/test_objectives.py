@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 import lossary
 from lossary.arena import Data, from_arrays, load
-from lossary.arena.models import make_trainee
-from lossary.arena.networks import make_model, without_head
-from lossary.arena.protocol import make_protocol
-from lossary.arena.recipe import Recipe
-from lossary.arena.run import _build, run_unit
-from lossary.arena.splits import make_splits
+from lossary.arena.data.splits import make_splits
+from lossary.arena.plan.networks import make_model, without_head
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.recipe import Recipe
 from lossary.arena.tasks import Candidate
-from lossary.arena.train import Run, stacked_features, train
+from lossary.arena.train.loop import Run, stacked_features, train
+from lossary.arena.train.models import make_trainee
+from lossary.arena.train.unit_of_work import _build, run_unit
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}

@@ -16,12 +16,12 @@ from torch import Tensor
 import lossary
 from lossary._fast.lists import rule as lists_rule
 from lossary.arena import Data, from_arrays, load
-from lossary.arena.models import make_trainee
-from lossary.arena.protocol import make_protocol
-from lossary.arena.recipe import Recipe
-from lossary.arena.splits import make_splits
+from lossary.arena.data.splits import make_splits
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.recipe import Recipe
 from lossary.arena.tasks import METRICS, PADDING
-from lossary.arena.train import Run, train
+from lossary.arena.train.loop import Run, train
+from lossary.arena.train.models import make_trainee
 from lossary.errors import DataError, InvalidValueError, LossaryError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from lossary._fast import dispatch
-from lossary.arena._record import Recording
+from lossary.arena.train.record import Recording
 
 Function = Callable[[Tensor, Tensor], Sequence[Tensor]]
 

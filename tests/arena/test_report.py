@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import lossary
-from lossary.arena import Comparison, figures, from_arrays
-from lossary.arena.across import rank_across
-from lossary.arena.analysis import analyse
-from lossary.arena.report import write_report
+from lossary.arena import Comparison, from_arrays
+from lossary.arena.answer import figures
+from lossary.arena.answer.across import rank_across
+from lossary.arena.answer.analysis import analyse
+from lossary.arena.answer.report import write_report
 from lossary.arena.tasks import METRICS, Task
 
 EVIL = "</script><script>alert(1)</script>"

@@ -14,13 +14,13 @@ from torch import Tensor
 import lossary
 from lossary._fast.pairs import rule as pairs_rule
 from lossary.arena import Data, from_arrays, load
-from lossary.arena.models import make_trainee
-from lossary.arena.protocol import make_protocol
-from lossary.arena.recipe import Recipe, balanced_order
-from lossary.arena.run import _build
-from lossary.arena.splits import make_splits
+from lossary.arena.data.splits import make_splits
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.recipe import Recipe, balanced_order
 from lossary.arena.tasks import METRICS, Candidate
-from lossary.arena.train import Run, Trained, stacked_features, train
+from lossary.arena.train.loop import Run, Trained, stacked_features, train
+from lossary.arena.train.models import make_trainee
+from lossary.arena.train.unit_of_work import _build
 from lossary.errors import DataError, InvalidValueError, LossaryError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-3, 1e-2], "hidden": 8, "store": None}

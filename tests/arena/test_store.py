@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.processes import run_together
 
-from lossary.arena.store import Store
+from lossary.arena.train.store import Store
 from lossary.errors import StoreError
 
 
@@ -69,7 +69,7 @@ import sys, numpy as np
 from pathlib import Path
 from tests.processes import run_together
 
-from lossary.arena.store import Store
+from lossary.arena.train.store import Store
 store = Store(Path(sys.argv[1]))
 for i in range(40):
     store.put(f"{sys.argv[2]}-{i}", {"i": i}, {"x": np.full(2000, i)})

@@ -11,8 +11,8 @@ from torch.utils.data import TensorDataset
 
 import lossary
 from lossary.arena import Comparison, from_arrays, rank_across
-from lossary.arena.report import write_across
-from lossary.arena.splits import make_splits
+from lossary.arena.answer.report import write_across
+from lossary.arena.data.splits import make_splits
 from lossary.errors import InvalidTypeError, InvalidValueError, UnknownNameError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "learning_rates": [1e-2], "hidden": 8, "store": None}

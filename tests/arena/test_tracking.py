@@ -7,7 +7,7 @@ import pytest
 
 import lossary
 from lossary.arena import Comparison
-from lossary.arena.tracking import check_tracker, track
+from lossary.arena.answer.tracking import check_tracker, track
 from lossary.errors import InvalidValueError, LossaryError
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]

@@ -7,13 +7,13 @@ from tests.arena.common import double
 from torch import Tensor, nn
 
 import lossary
-from lossary.arena.data import load
-from lossary.arena.models import Predictor, Trainee, make_trainee
-from lossary.arena.protocol import make_protocol
-from lossary.arena.recipe import Recipe, batch_order
-from lossary.arena.splits import Part, Split, make_splits
+from lossary.arena.data.dataset import load
+from lossary.arena.data.splits import Part, Split, make_splits
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.recipe import Recipe, batch_order
 from lossary.arena.tasks import Candidate, outputs
-from lossary.arena.train import Predict, Run, Trained, stacked_features, train
+from lossary.arena.train.loop import Predict, Run, Trained, stacked_features, train
+from lossary.arena.train.models import Predictor, Trainee, make_trainee
 
 DATA = ("wine", "breast_cancer", "diabetes")
 RUNS = [Run(0, 1e-3), Run(0, 1e-2), Run(1, 1e-3), Run(1, 1e-2)]

@@ -8,9 +8,9 @@ import torch
 
 import lossary
 from lossary.arena import load
-from lossary.arena.protocol import make_protocol
+from lossary.arena.plan.protocol import make_protocol
+from lossary.arena.plan.tuning import draw, parameters_of, rates_of
 from lossary.arena.tasks import Candidate, build
-from lossary.arena.tuning import draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError, LossaryError
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "hidden": 8}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossary.arena._code import modules_of
+from lossary.arena.code import modules_of
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, run, same, split_of
 from lossary.errors import InvalidValueError
 
@@ -105,7 +105,11 @@ def test_the_code_is_what_a_computation_uses_and_nothing_else(module: ModuleType
     reached = modules_of("lossary.claims._computation", module.f)
     used = {"losses.classification.focal", "metrics.smooth_ece", "_objective", "_registry", "claims._computation"}
     assert {"written_claim", *(f"lossary.{name}" for name in used)} <= reached
-    unused = [name for name in reached if "squentropy" in name or name.startswith(("lossary.catalogue", "lossary.arena.run"))]
+    unused = [
+        name
+        for name in reached
+        if "squentropy" in name or name.startswith(("lossary.catalogue", "lossary.arena.train.unit_of_work"))
+    ]
     assert not [*unused, *reached & {"lossary.claims._rules", "lossary.claims._claim"}]
 
 

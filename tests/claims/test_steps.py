@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lossary.arena.splits import Part
+from lossary.arena.data.splits import Part
 from lossary.arena.tasks import Task
 from lossary.claims import Few, InputNoise, LabelNoise, LongTail, MissingLabels, Positives
 from lossary.claims._steps import Step

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lossary.arena import Data
-from lossary.arena.run import run_unit
-from lossary.arena.store import Store
+from lossary.arena.train.store import Store
+from lossary.arena.train.unit_of_work import run_unit
 from lossary.claims import (
     Claim,
     Few,

@@ -145,7 +145,7 @@ def test_ctrl_c_while_libraries_are_read_says_so(capsys: pytest.CaptureFixture[s
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("lossary.arena.tracking.check_tracker", "lossary.arena.load"):
+    for place in ("lossary.arena.answer.tracking.check_tracker", "lossary.arena.load"):
         monkeypatch.setattr(place, interrupted)
         monkeypatch.setattr(sys, "argv", ["lossary", "compare", "wine", "--track", "tensorboard"])
         with pytest.raises(SystemExit) as ended:

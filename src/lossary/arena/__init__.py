@@ -20,19 +20,19 @@ require("a comparison", "scipy", "sklearn", "pyarrow", "jinja2", "plotly")  # be
 
 from torch.utils.data import Dataset
 
-from lossary.arena.across import Across, rank_across
-from lossary.arena.analysis import Answer, Difference, Row, analyse
-from lossary.arena.data import Data, from_arrays, load
-from lossary.arena.engine import Event, run_protocol
-from lossary.arena.protocol import Protocol, make_protocol
-from lossary.arena.run import Unit
-from lossary.arena.store import Store
+from lossary.arena.answer.across import Across, rank_across
+from lossary.arena.answer.analysis import Answer, Difference, Row, analyse
+from lossary.arena.data.dataset import Data, from_arrays, load
+from lossary.arena.plan.protocol import Protocol, make_protocol
+from lossary.arena.train.engine import Event, run_protocol
+from lossary.arena.train.store import Store
+from lossary.arena.train.unit_of_work import Unit
 from lossary.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from lossary.arena.figures import Figure
+    from lossary.arena.answer.figures import Figure
 
 __all__ = ["Across", "Comparison", "Data", "Event", "Protocol", "compare", "from_arrays", "load", "rank_across"]
 
@@ -58,25 +58,25 @@ class Comparison:
 
     def plot_differences(self) -> "go.Figure":
         """Paired differences to the baseline with their intervals."""
-        from lossary.arena import figures
+        from lossary.arena.answer import figures
 
         return _plotly(figures.differences(self.protocol, self.answer))
 
     def plot_learning_curves(self) -> "go.Figure":
         """The deciding metric on validation data along the chosen runs."""
-        from lossary.arena import figures
+        from lossary.arena.answer import figures
 
         return _plotly(figures.curves(self.protocol, self.units))
 
     def plot_learning_rates(self) -> "go.Figure":
         """How much each objective depends on its learning rate."""
-        from lossary.arena import figures
+        from lossary.arena.answer import figures
 
         return _plotly(figures.rates(self.protocol, self.units))
 
     def plot_reliability(self) -> "go.Figure":
         """How often predictions of each confidence come true; for classes and labels."""
-        from lossary.arena import figures
+        from lossary.arena.answer import figures
 
         drawn = figures.reliability(self.protocol, self.units, [unit.candidate.label for unit in self.units])
         if drawn is None:
@@ -85,19 +85,19 @@ class Comparison:
 
     def report(self, path: str | Path) -> Path:
         """Write the report as one HTML file that needs nothing else."""
-        from lossary.arena.report import write_report
+        from lossary.arena.answer.report import write_report
 
         return write_report(self.data, self.protocol, self.units, self.answer, Path(path))
 
     def export(self, path: str | Path) -> Path:
         """Write the numbers, one row for each objective and seed (.csv, .parquet), all of them (.json), or a table (.md)."""
-        from lossary.arena.export import export
+        from lossary.arena.answer.export import export
 
         return export(self.data, self.protocol, self.units, self.answer, Path(path))
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for programs, as ``lossary compare --json`` prints them."""
-        from lossary.arena.export import as_dict
+        from lossary.arena.answer.export import as_dict
 
         return as_dict(self.data, self.protocol, self.units, self.answer)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lossary.arena.store import Store
+from lossary.arena.train.store import Store
 from lossary.claims._rules import CONFIDENCE, Rule, Values
 from lossary.errors import InvalidValueError
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lossary.arena._code import code_of
-from lossary.arena.store import Store
+from lossary.arena.code import code_of
+from lossary.arena.train.store import Store
 from lossary.claims._claim import Measured, Tell
 from lossary.claims._rules import Rule, Values
 from lossary.errors import InvalidValueError

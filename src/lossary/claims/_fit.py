@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lossary.arena.recipe import batch_order
+from lossary.arena.plan.recipe import batch_order
 
 ADAM = partial(torch.optim.Adam, lr=3e-3)
 

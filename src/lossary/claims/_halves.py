@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lossary.arena.splits import Split
+from lossary.arena.data.splits import Split
 from lossary.claims._sources import Real, pixels, split_of
 
 DIGITS = Real("digits", (pixels,))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lossary.arena.store import Store
+from lossary.arena.train.store import Store
 from lossary.claims import known, names
 from lossary.claims._claim import Claim, Experiment
 from lossary.claims._rules import Finding, Values, Verdict, judge, together

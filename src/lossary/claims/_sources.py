@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossary.arena.data import Data, from_arrays, load
-from lossary.arena.splits import Split, make_splits
+from lossary.arena.data.dataset import Data, from_arrays, load
+from lossary.arena.data.splits import Split, make_splits
 from lossary.errors import InvalidValueError
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2  # as in a comparison

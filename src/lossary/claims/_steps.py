@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossary.arena.splits import Part
+from lossary.arena.data.splits import Part
 from lossary.arena.tasks import Task
 from lossary.errors import InvalidValueError
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.arena._code import code_of
-from lossary.arena.protocol import Protocol
-from lossary.arena.recipe import Recipe
-from lossary.arena.run import Unit, pack, run_unit, unpack
-from lossary.arena.splits import Split
-from lossary.arena.store import Store
+from lossary.arena.code import code_of
+from lossary.arena.data.splits import Split
+from lossary.arena.plan.protocol import Protocol
+from lossary.arena.plan.recipe import Recipe
 from lossary.arena.tasks import Candidate, Task, check_candidate
+from lossary.arena.train.store import Store
+from lossary.arena.train.unit_of_work import Unit, pack, run_unit, unpack
 from lossary.claims._claim import Measured, Tell
 from lossary.claims._quantities import NEED_PROBABILITIES, QUANTITIES, Quantity
 from lossary.claims._rules import Rule, Values

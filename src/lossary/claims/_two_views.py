@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot, pad
 
-from lossary.arena.recipe import batch_order
+from lossary.arena.plan.recipe import batch_order
 
 
 def view(images: Tensor, noise: float) -> Tensor:

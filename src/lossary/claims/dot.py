@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from lossary.arena.recipe import batch_order
+from lossary.arena.plan.recipe import batch_order
 from lossary.claims import TEST_SHARE, Claim, Computation, higher, lower, mlp
 from lossary.claims._teacher import lesson
 from lossary.functional import knowledge_distillation

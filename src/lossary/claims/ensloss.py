@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lossary import create
-from lossary.arena.splits import Part
+from lossary.arena.data.splits import Part
 from lossary.claims import TEST_SHARE, Claim, Computation, LabelNoise, Real, fit, higher, mlp, split_of
 
 DATA, SEEDS, RATES = Real("breast_cancer"), 12, (0.005, 0.05)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import lossary
-from lossary.arena.splits import Part
+from lossary.arena.data.splits import Part
 from lossary.claims import TEST_SHARE, Claim, Computation, LongTail, Real, accuracy_on, fit, higher, mlp, pixels, split_of
 
 DIGITS, TAIL, CLASSES, SEEDS = Real("digits", (pixels,)), LongTail(80, 3), 10, 20

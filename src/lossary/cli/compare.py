@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossary.arena import Across, Comparison, Data
-    from lossary.arena.engine import Event
+    from lossary.arena.train.engine import Event
 
 
 def compare(
@@ -71,10 +71,10 @@ def compare(
         from rich.console import Console
 
         from lossary import arena
-        from lossary.arena.export import check_suffix
-        from lossary.arena.report import write_across
-        from lossary.arena.tracking import check_tracker
-        from lossary.arena.tracking import track as write_to
+        from lossary.arena.answer.export import check_suffix
+        from lossary.arena.answer.report import write_across
+        from lossary.arena.answer.tracking import check_tracker
+        from lossary.arena.answer.tracking import track as write_to
 
         for tracker in track or ():
             check_tracker(tracker)

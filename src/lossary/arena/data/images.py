@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossary._core.extras import require
-from lossary.arena._sample import choose_rows, picture_bytes
+from lossary.arena.data.sample import choose_rows, picture_bytes
 from lossary.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:

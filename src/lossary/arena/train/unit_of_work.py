@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossary._core.objective import Objective
-from lossary.arena._memory import PeakMemory
-from lossary.arena.data import Data
-from lossary.arena.models import Trainee, make_trainee
-from lossary.arena.recipe import Recipe
-from lossary.arena.splits import Split, make_splits
+from lossary.arena.data.dataset import Data
+from lossary.arena.data.splits import Split, make_splits
+from lossary.arena.plan.recipe import Recipe
 from lossary.arena.tasks import Candidate, Metric, Task, build, outputs
-from lossary.arena.train import Predict, Run, Trained, train
+from lossary.arena.train.loop import Predict, Run, Trained, train
+from lossary.arena.train.memory import PeakMemory
+from lossary.arena.train.models import Trainee, make_trainee
 from lossary.errors import InvalidValueError
 
 if TYPE_CHECKING:  # what a protocol says counts by its values, so that its code is none that a unit of work depends on
-    from lossary.arena.protocol import Protocol
+    from lossary.arena.plan.protocol import Protocol
 
 Array = NDArray[Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit
+from lossary.arena.plan.protocol import Protocol
 from lossary.arena.statistics import Paired, corrected_interval, decide
 from lossary.arena.tasks import Candidate
+from lossary.arena.train.unit_of_work import Unit
 
 __all__ = ["CALIBRATION", "Answer", "Difference", "Row", "analyse", "corrected_interval"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossary.arena.across import Across
-from lossary.arena.analysis import Answer, gives_probabilities
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit
+from lossary.arena.answer.across import Across
+from lossary.arena.answer.analysis import Answer, gives_probabilities
+from lossary.arena.plan.protocol import Protocol
 from lossary.arena.statistics import confidence_and_correctness
+from lossary.arena.train.unit_of_work import Unit
 from lossary.metrics import ndcg_at_k, reliability_curve
 
 Array = NDArray[Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossary.arena.splits import Split
+from lossary.arena.data.splits import Split
 
 SHUFFLES = 16  # in an epoch of the rows of a class, which is enough for one that has few and comes often
 CHECKPOINTS = 12  # how often validation looks at a run that is not to be stopped early

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossary.arena._record import KEEPS_STATISTICS, Recording
-from lossary.arena.models import Trainee
-from lossary.arena.recipe import Recipe
-from lossary.arena.splits import Split
+from lossary.arena.data.splits import Split
+from lossary.arena.plan.recipe import Recipe
+from lossary.arena.train.models import Trainee
+from lossary.arena.train.record import KEEPS_STATISTICS, Recording
 
 State = dict[str, Tensor]
 Array = NDArray[Any]

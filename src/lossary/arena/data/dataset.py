@@ -14,17 +14,17 @@ from sklearn import datasets
 from torch.utils.data import Dataset
 
 from lossary._core.names import suggestion
-from lossary.arena._arrays import as_images, group_codes, plain_target
-from lossary.arena._columns import check_columns, find_features, group_values, target_values
-from lossary.arena._dataset import read_dataset
-from lossary.arena._images import read_folder
-from lossary.arena._leaks import leak_notes
-from lossary.arena._lists import kept_of_classes, kept_of_lists
-from lossary.arena._npz import read_headers, read_rows
-from lossary.arena._read import FORMATS, read_table
-from lossary.arena._sample import MAX_BYTES, MAX_ROWS, choose_lists, choose_rows, picture_bytes, sample_note
-from lossary.arena._svmlight import SUFFIXES, read_svmlight
-from lossary.arena._targets import check_several, encode, flags, kind_notes
+from lossary.arena.data.arrays import as_images, group_codes, plain_target
+from lossary.arena.data.columns import check_columns, find_features, group_values, target_values
+from lossary.arena.data.from_torch import read_dataset
+from lossary.arena.data.images import read_folder
+from lossary.arena.data.leaks import leak_notes
+from lossary.arena.data.lists import kept_of_classes, kept_of_lists
+from lossary.arena.data.npz import read_headers, read_rows
+from lossary.arena.data.read import FORMATS, read_table
+from lossary.arena.data.sample import MAX_BYTES, MAX_ROWS, choose_lists, choose_rows, picture_bytes, sample_note
+from lossary.arena.data.svmlight import SUFFIXES, read_svmlight
+from lossary.arena.data.targets import check_several, encode, flags, kind_notes
 from lossary.arena.tasks import KINDS, Task
 from lossary.errors import DataError, InvalidValueError, UnknownNameError
 

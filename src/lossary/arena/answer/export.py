@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from lossary.arena.analysis import Answer
-from lossary.arena.data import Data
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit
+from lossary.arena.answer.analysis import Answer
+from lossary.arena.data.dataset import Data
+from lossary.arena.plan.protocol import Protocol
+from lossary.arena.train.unit_of_work import Unit
 from lossary.errors import StoreError, UnknownNameError
 
 Writer = Callable[[Data, Protocol, Sequence[Unit], Answer, Path], None]

@@ -19,11 +19,11 @@ from typing import Annotated, Any, Literal
 
 from lossary._core.extras import require
 from lossary._core.parameters import OneOf, PositiveCount, checked
-from lossary.arena.data import Data
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit, pack, run_unit, splits_of, unpack
-from lossary.arena.store import Store
+from lossary.arena.data.dataset import Data
+from lossary.arena.plan.protocol import Protocol
 from lossary.arena.tasks import Candidate
+from lossary.arena.train.store import Store
+from lossary.arena.train.unit_of_work import Unit, pack, run_unit, splits_of, unpack
 from lossary.errors import LossaryError
 
 EngineName = Literal["local", "ray"]

@@ -12,7 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from lossary.arena._sample import SEED
+from lossary.arena.data.sample import SEED
 from lossary.errors import DataError
 
 FORMATS = {".csv": "CSV", ".parquet": "PARQUET", ".arrow": "ARROW", ".feather": "FEATHER"}

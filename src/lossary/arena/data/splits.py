@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
-from lossary.arena._division import Division, divide
-from lossary.arena.data import Data
+from lossary.arena.data.dataset import Data
+from lossary.arena.data.division import Division, divide
 from lossary.arena.tasks import PADDING
 from lossary.errors import DataError
 

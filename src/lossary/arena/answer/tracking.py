@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from lossary._core.extras import require
-from lossary.arena.analysis import Answer
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit
+from lossary.arena.answer.analysis import Answer
+from lossary.arena.plan.protocol import Protocol
+from lossary.arena.train.unit_of_work import Unit
 from lossary.errors import InvalidValueError
 
 TrackerName = Literal["mlflow", "tensorboard"]

@@ -10,18 +10,18 @@ import numpy as np
 
 from lossary._core.parameters import Count, Interval, OneOf, OneOrMore, PositiveCount, checked
 from lossary._core.registry import spec, specs
-from lossary.arena._code import code_of
-from lossary.arena._division import shares_of_classes
-from lossary.arena.choice import BASELINES, Choice, choose_candidates, look_at
-from lossary.arena.data import Data
-from lossary.arena.networks import check_model, load_factory
-from lossary.arena.recipe import Recipe
+from lossary.arena.code import code_of
+from lossary.arena.data.dataset import Data
+from lossary.arena.data.division import shares_of_classes
+from lossary.arena.plan.choice import BASELINES, Choice, choose_candidates, look_at
+from lossary.arena.plan.networks import check_model, load_factory
+from lossary.arena.plan.recipe import Recipe
+from lossary.arena.plan.tuning import LEARNING_RATES, SAMPLERS, Points, draw, parameters_of, rates_of
 from lossary.arena.tasks import Candidate, Metric, Task, check_candidate
-from lossary.arena.tuning import LEARNING_RATES, SAMPLERS, Points, draw, parameters_of, rates_of
 from lossary.errors import InvalidValueError
 
 FORMAT = 5  # raise when a stored unit would mean something else
-UNIT_OF_WORK = ("lossary.arena.run", "lossary.arena.splits")  # the modules that do what a protocol says
+UNIT_OF_WORK = ("lossary.arena.train.unit_of_work", "lossary.arena.data.splits")  # the modules that do what a protocol says
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.2
 Seeds = Annotated[int, Interval(low=2, whole=True)]  # of one alone a difference has no interval
 Rates = Annotated[float | Sequence[float], OneOrMore(Interval(low=0.0, high=1e3, open_low=True))]

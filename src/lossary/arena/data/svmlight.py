@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_svmlight_file
 
-from lossary.arena._sample import choose_lists, choose_rows, picture_bytes
+from lossary.arena.data.sample import choose_lists, choose_rows, picture_bytes
 from lossary.errors import DataError
 
 Array = NDArray[Any]

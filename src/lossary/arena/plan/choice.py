@@ -10,9 +10,9 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from lossary.arena._division import divide
-from lossary.arena.data import Data
-from lossary.arena.splits import prepared
+from lossary.arena.data.dataset import Data
+from lossary.arena.data.division import divide
+from lossary.arena.data.splits import prepared
 from lossary.arena.tasks import Candidate, Kind, Metric
 
 Array = NDArray[Any]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lossary.arena.analysis import Answer
-from lossary.arena.data import Data
-from lossary.arena.protocol import Protocol as Plan
+from lossary.arena.answer.analysis import Answer
+from lossary.arena.data.dataset import Data
+from lossary.arena.plan.protocol import Protocol as Plan
 from lossary.errors import DataError
 
 Array = NDArray[Any]

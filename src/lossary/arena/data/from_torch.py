@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lossary.arena._images import as_array, check_size, stack
-from lossary.arena._sample import choose_rows, picture_bytes
+from lossary.arena.data.images import as_array, check_size, stack
+from lossary.arena.data.sample import choose_rows, picture_bytes
 from lossary.errors import DataError
 
 Array = NDArray[Any]

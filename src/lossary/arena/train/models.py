@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lossary._core.objective import Objective
-from lossary.arena.networks import Shape, make_model, without_head
+from lossary.arena.plan.networks import Shape, make_model, without_head
 from lossary.arena.tasks import Kind
 
 

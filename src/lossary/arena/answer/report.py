@@ -15,12 +15,12 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 import lossary
-from lossary.arena import figures
-from lossary.arena.across import Across, Compared
-from lossary.arena.analysis import CALIBRATION, Answer
-from lossary.arena.data import Data
-from lossary.arena.protocol import Protocol
-from lossary.arena.run import Unit
+from lossary.arena.answer import figures
+from lossary.arena.answer.across import Across, Compared
+from lossary.arena.answer.analysis import CALIBRATION, Answer
+from lossary.arena.data.dataset import Data
+from lossary.arena.plan.protocol import Protocol
+from lossary.arena.train.unit_of_work import Unit
 from lossary.errors import StoreError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossary.arena._columns import words_in
-from lossary.arena._division import divide
+from lossary.arena.data.columns import words_in
+from lossary.arena.data.division import divide
 
 Array = NDArray[Any]
 GRID = 0.01  # of a standard deviation: values nearer than that count as the same

@@ -1,0 +1,1 @@
+"""Decisions before training: candidates, protocol, tuning."""
