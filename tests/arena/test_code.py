@@ -46,7 +46,7 @@ NOT_REACHED = {
     "the report": "arena/answer/report.py",
     "the store": "arena/train/store.py",
     "the catalogue": "catalogue/__init__.py",
-    "a claim": "claims/squentropy.py",
+    "a claim": "claims/papers/squentropy.py",
 }
 
 # Each file is edited in turn. Nothing is trained: only whether it would be matters.

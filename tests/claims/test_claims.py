@@ -45,7 +45,7 @@ def test_every_claim_is_valid(name: str) -> None:
     for experiment in claim.experiments:
         assert experiment.title
         assert experiment.described.endswith(".")
-    source = Path(claims.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    source = (Path(claims.__file__).with_name("papers") / f"{name}.py").read_text(encoding="utf-8")
     assert len(source.splitlines()) <= LONGEST
     assert ast.get_docstring(ast.parse(source))
 

@@ -119,7 +119,7 @@ class Entry:
 
 def names() -> list[str]:
     """The claims that there are: one for each file, sorted."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(path.stem for path in Path(__file__).with_name("papers").glob("*.py") if not path.stem.startswith("_"))
 
 
 @functools.cache

@@ -86,7 +86,7 @@ class Outcome:
 
 def load(name: str) -> Claim:
     """The claim of this name."""
-    found = importlib.import_module(f"lossary.claims.{known(name, names())}").CLAIM
+    found = importlib.import_module(f"lossary.claims.papers.{known(name, names())}").CLAIM
     if not isinstance(found, Claim):
         raise TypeError(f"lossary.claims.{name}: CLAIM must be a Claim, got {type(found).__name__}")
     return found

@@ -5,7 +5,7 @@ from torch import Tensor
 
 import lossary
 from lossary.claims import TEST_SHARE, Claim, Computation, higher
-from lossary.claims._unseen import DISTINCT, SEEDS, TRAINED, Objective, unseen
+from lossary.claims.papers._unseen import DISTINCT, SEEDS, TRAINED, Objective, unseen
 
 EPISODES = 50  # of one example of each new digit
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from lossary.claims import TEST_SHARE, Claim, Computation, fit, higher, mlp
-from lossary.claims._halves import halves, recall_at
+from lossary.claims.papers._halves import halves, recall_at
 from lossary.losses import UniViTARLoss
 
 SEEDS, EPOCHS, TEACHER = 8, 8, 64

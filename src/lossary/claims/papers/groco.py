@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, mlp, pixels, split_of
-from lossary.claims._two_views import neighbour_accuracy, view
+from lossary.claims.papers._two_views import neighbour_accuracy, view
 
 DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 20, 25, 128, 0.5
 

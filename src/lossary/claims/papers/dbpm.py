@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lossary import Objective, create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, pixels, split_of
-from lossary.claims._two_views import counted, neighbour_accuracy, view
+from lossary.claims.papers._two_views import counted, neighbour_accuracy, view
 
 DIGITS, SEEDS, EPOCHS, BATCH, NOISE, BAD = Real("digits", (pixels,)), 20, 40, 128, 0.5, 0.05
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lossary import Objective, create
 from lossary.claims import TEST_SHARE, Claim, Computation, LongTail, Real, fit, higher, mlp, pixels, split_of
-from lossary.claims._two_views import balanced_accuracy_of_means, view
+from lossary.claims.papers._two_views import balanced_accuracy_of_means, view
 
 DIGITS, SEEDS, EPOCHS, BATCH, NOISE = Real("digits", (pixels,)), 20, 60, 64, 0.5
 

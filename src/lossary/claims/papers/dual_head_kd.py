@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossary.claims import TEST_SHARE, Claim, Computation, fit, higher, lower, mlp
-from lossary.claims._teacher import lesson
+from lossary.claims.papers._teacher import lesson
 from lossary.functional import dual_head_kd
 from lossary.nn import DualHead
 

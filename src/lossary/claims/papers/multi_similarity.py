@@ -2,7 +2,7 @@
 
 import lossary
 from lossary.claims import TEST_SHARE, Claim, Computation, higher
-from lossary.claims._unseen import DISTINCT, SEEDS, TRAINED, unseen
+from lossary.claims.papers._unseen import DISTINCT, SEEDS, TRAINED, unseen
 from lossary.losses.embedding.multi_similarity import MultiSimilarityLoss
 from lossary.metrics import mean_average_precision_at_r, recall_at_k
 

@@ -2,7 +2,7 @@
 
 import lossary
 from lossary.claims import TEST_SHARE, Claim, Computation, higher, lower
-from lossary.claims._unseen import DISTINCT, OLD, SEEDS, TRAINED, WIDTH, Objective, unseen
+from lossary.claims.papers._unseen import DISTINCT, OLD, SEEDS, TRAINED, WIDTH, Objective, unseen
 from lossary.metrics import opis, recall_at_k
 
 

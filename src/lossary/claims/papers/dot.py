@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossary.arena.plan.recipe import batch_order
 from lossary.claims import TEST_SHARE, Claim, Computation, higher, lower, mlp
-from lossary.claims._teacher import lesson
+from lossary.claims.papers._teacher import lesson
 from lossary.functional import knowledge_distillation
 from lossary.optim import DistillationOrientedTrainer
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, Real, fit, higher, lower, mlp, pixels, split_of
-from lossary.claims._two_views import neighbour_accuracy
+from lossary.claims.papers._two_views import neighbour_accuracy
 from lossary.metrics import hardness_weights, tolerance, uniformity
 
 SEEDS = 6

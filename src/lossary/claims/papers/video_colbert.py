@@ -6,7 +6,7 @@ from torch.nn.functional import logsigmoid
 
 from lossary import functional
 from lossary.claims import Claim, Computation, fit, higher
-from lossary.claims._halves import recall_at
+from lossary.claims.papers._halves import recall_at
 from lossary.losses import SigLIPLoss, VideoColBERTLoss
 
 SEEDS, TOKENS, ASKED, WIDTH = 6, 6, 3, 8

@@ -4,7 +4,7 @@ import torch
 
 from lossary import create
 from lossary.claims import TEST_SHARE, Claim, Computation, fit, higher, mlp, same
-from lossary.claims._halves import halves, recall_at
+from lossary.claims.papers._halves import halves, recall_at
 
 SEEDS = 6
 

@@ -1,7 +1,7 @@
 """A longer memory for the teacher's gradient, against SGD with the weights that it amounts to in the long run."""
 
 from lossary.claims import TEST_SHARE, Claim, Computation, lower
-from lossary.claims.dot import DESCRIPTION, SEEDS, student
+from lossary.claims.papers.dot import DESCRIPTION, SEEDS, student
 
 
 def reweighted(seed: int) -> dict[str, dict[str, float]]:
