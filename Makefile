@@ -74,7 +74,7 @@ types: install
 	$(BIN)/mypy
 
 index: install
-	$(BIN)/python -m lossary._index
+	$(BIN)/python tools/index.py
 
 readme: install
 	$(BIN)/python tools/readme.py

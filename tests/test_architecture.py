@@ -36,7 +36,6 @@ ALLOWED: dict[str, set[str]] = {
     "arena": {*CORE, "losses", "metrics", "catalogue"},
     "claims": CORE | MODULES - {"testing"},
     "cli": {*CORE, "arena", "catalogue", "claims", "testing"},
-    "_index": {*CORE, "catalogue", "claims", "functional"},
     "__main__": {"_core", "cli", "errors"},
     "__init__": {*CORE, *MODULES},
 }

@@ -6,26 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools import index
 
-from lossary import _index, catalogue, specs
+from lossary import catalogue, specs
 from lossary.catalogue import docs_of, units
 from lossary.errors import UnknownNameError
 
 
 def test_the_generated_files_are_current() -> None:
-    names = [path.name for path in _index.stale()]
-    assert not names, f"{', '.join(names)} out of date: run {_index.COMMAND}"
+    names = [path.name for path in index.stale()]
+    assert not names, f"{', '.join(names)} out of date: run {index.COMMAND}"
 
 
 def test_check_says_what_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(_index, "PACKAGE", tmp_path)
+    monkeypatch.setattr(index, "PACKAGE", tmp_path)
     (tmp_path / "catalogue").mkdir()
-    assert _index.main(["--check"]) == 1
-    assert "run python -m lossary._index" in capsys.readouterr().out
-    assert _index.main([]) == 0
-    assert _index.main(["--check"]) == 0
+    assert index.main(["--check"]) == 1
+    assert "run python tools/index.py" in capsys.readouterr().out
+    assert index.main([]) == 0
+    assert index.main(["--check"]) == 0
     assert json.loads((tmp_path / "catalogue" / "registry.json").read_text(encoding="utf-8"))
-    assert _index.main(["--what"]) == 2
+    assert index.main(["--what"]) == 2
 
 
 def test_the_index_knows_what_the_registry_knows() -> None:

@@ -6,7 +6,7 @@ the ways people say them. Ideas that it only hints at, sharing words with some o
 part of its score to those that are most like it. Words, sentences and ideas in common are in the answer's ``because``, so that
 nobody has to trust the order blindly.
 
-What does not depend on the query is in ``search.json``, made by ``python -m lossary._index`` from the records and the vocabulary.
+What does not depend on the query is in ``search.json``, made by ``python tools/index.py`` from the records and the vocabulary.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """What is registered, read from a generated file, so that nobody has to import torch to ask.
 
-The file is written by ``python -m lossary._index`` from the registry itself; a test holds the two together.
+The file is written by ``python tools/index.py`` from the registry itself; a test holds the two together.
 """
 
 import fnmatch

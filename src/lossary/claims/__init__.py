@@ -124,7 +124,7 @@ def names() -> list[str]:
 
 @functools.cache
 def entries() -> dict[str, Entry]:
-    """Every claim of the index, which ``python -m lossary._index`` writes."""
+    """Every claim of the index, which ``python tools/index.py`` writes."""
     found = json.loads(INDEX.read_text(encoding="utf-8"))
     return {each["name"]: Entry(**{**each, "rules": tuple(each["rules"])}) for each in found}
 
