@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lossary.cli import app
 from lossary.errors import LossaryError
-from lossary.testing import CHECKS
+from lossary.testing import CHECKS, subject_of
 
 LOSS = """
 import torch
@@ -111,3 +111,8 @@ def test_help_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=1800, check=False).returncode == 0
+
+
+def test_a_loss_is_checked_under_any_spelling_of_its_name() -> None:
+    assert subject_of("FocalLoss").name == subject_of("focal").name == "focal"
+    assert subject_of("ce").name == "cross_entropy"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lossary._core.kinds import FAMILIES
 from lossary._core.names import resolved, suggestion
 from lossary._core.parameters import Interval
-from lossary._core.registry import Spec, spec, specs
+from lossary._core.registry import Spec, name_of, spec, specs
 from lossary.errors import InvalidTypeError, InvalidValueError, LossaryError, UnknownNameError
 from lossary.testing._batch import inputs_of
 from lossary.testing._inputs import Bags, Classification, Inputs, LabelRanking, Multilabel, Regression
@@ -77,13 +77,11 @@ def subject_of(loss: object, *, family: str | None = None, parameters: Mapping[s
         return loss
     given = {name: _as_tensor(name, value) for name, value in (parameters or {}).items()}
     family = None if family is None else resolved(family, FAMILIES)
-    if family is not None and family not in FAMILIES:
-        raise UnknownNameError(
-            f"there is no family named {family!r}{suggestion(family, FAMILIES)}; there are {', '.join(FAMILIES)}"
-        )
+    if family is not None and family not in INPUTS:
+        raise UnknownNameError(f"there is no family named {family!r}{suggestion(family, INPUTS)}; there are {', '.join(INPUTS)}")
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     if isinstance(loss, str):
-        loss = spec(loss) if ":" not in loss and loss in specs() else load(loss)
+        loss = spec(loss) if ":" not in loss and name_of(loss, specs()) in specs() else load(loss)
     if isinstance(loss, type):
         loss = next((known for known in specs().values() if known.cls is loss), loss)
     if isinstance(loss, Spec):
@@ -238,7 +236,7 @@ def _detected(
                 takes_space=plain and _runs(loss, inputs, space=(3,)),
             )
     raise InvalidValueError(
-        f"{name} takes the inputs of no family ({', '.join(FAMILIES)}): "
+        f"{name} takes the inputs of no family ({', '.join(INPUTS)}): "
         "name the one it belongs to with --family, or give what it needs with --param"
     )
 
