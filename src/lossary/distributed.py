@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 import torch
 from torch import Tensor
 
-from lossary._core.checks import check_tensor
+from lossary._core.checks import check_tensor, check_undivided
 from lossary.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Ring:
     """
 
     def __init__(self, owner: str, items: Tensor, group: Group = None):
+        check_undivided(owner, items)
         self.group = process_group(owner, group)
         self.rank, self.size, self.counts = 0, 1, [items.shape[0]]
         if self.group is not None:

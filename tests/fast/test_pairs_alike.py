@@ -9,11 +9,14 @@ from typing import Any, Self
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
 
 from lossary import specs
 from lossary._fast import dispatch
 from lossary._fast.pairs import classifiers, once, tiles
 from lossary._fast.pairs import rule as pairs_rule
+from lossary.errors import InvalidTypeError
 from lossary.losses.classification import unpg
 from lossary.losses.contrastive import video_colbert
 from lossary.testing import subject_of
@@ -201,3 +204,24 @@ def test_a_link_is_exported_for_any_number_of_samples(name: str) -> None:
     for n in (2, 17, 40_000):
         more = x[:1].expand(n, *x.shape[1:]).contiguous()
         torch.testing.assert_close(program(more), loss.link(more))  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceMesh]:
+    """Of this process alone: what a DTensor's operations do not know, they do not know here either."""
+    store = (tmp_path_factory.mktemp("mesh") / "store").as_uri()
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("size")
+@pytest.mark.parametrize("name", NAMES)
+def test_divided_tensors_give_the_same_number_or_one_sentence(name: str, mesh: DeviceMesh) -> None:
+    loss, batch = made(name, torch.float32)
+    with seeded():
+        expected = loss(*batch.arguments, **batch.sides)
+    divided = batch.mapped(lambda x: distribute_tensor(x, mesh, [Shard(0)]))
+    with contextlib.suppress(InvalidTypeError), seeded():
+        found = distribute_module(made(name, torch.float32)[0], mesh)(*divided.arguments, **divided.sides)
+        torch.testing.assert_close(found.full_tensor() if isinstance(found, DTensor) else found, expected)

@@ -31,6 +31,14 @@ def check_integers(owner: str, argument: str, value: Tensor) -> None:
         raise InvalidTypeError(f"{owner}: {argument} must be integers (int64), got {value.dtype}")
 
 
+def check_undivided(owner: str, value: Tensor) -> None:
+    """A loss that compares samples meets those of other processes over its group, and not in a DTensor's shards."""
+    if hasattr(value, "full_tensor"):
+        raise InvalidTypeError(
+            f"{owner}: inputs must be tensors of this process, got a DTensor; its full_tensor() is all of it, its to_local() a part"
+        )
+
+
 def check_shape(owner: str, argument: str, value: Tensor, *allowed: tuple[int, ...]) -> None:
     if tuple(value.shape) not in allowed:
         shapes = " or ".join(shape_text(shape) for shape in allowed)

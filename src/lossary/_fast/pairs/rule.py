@@ -44,6 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_undivided
 from lossary._core.objective import without_autocast
 from lossary._fast import dispatch
 from lossary._fast.pairs.distances import blocks_of_squares, distances, squared_distances
@@ -76,6 +77,7 @@ def against_all(
 
     ``items`` and ``labels`` are this process's, as many as there are anchors; the items are the anchors if left out.
     """
+    check_undivided(owner, anchors)
     given: dict[str, Any] = {"anchors": anchors, "labels": labels, **({} if items is None else {"items": items})}
     if process_group(owner, group) is not None:
         everybody, start, _ = all_items(owner, anchors if items is None else items, group)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_undivided
 from lossary._core.objective import class_indices, widen
 from lossary._core.parameters import NonNegative, Positive, PositiveCount, SetReduction, formula
 from lossary._core.registry import objective
@@ -30,6 +31,7 @@ def proxy_anchor(
 ) -> Tensor:
     """The pure function behind :class:`ProxyAnchorLoss`, with the same parameters and the proxies ``weight`` (C, D)."""
     check_embedding_and_index("proxy_anchor", embedding, target, weight)
+    check_undivided("proxy_anchor", embedding)
     x = widen(without_ignored(embedding, target, ignore_index))
     w = weight.to(x.dtype)
     if not x.shape[0]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_undivided
 from lossary._core.objective import average_over_kept, class_indices, widen, without_autocast
 from lossary._core.parameters import Fraction, NonNegative, OneOf, Positive, PositiveCount, SetReduction, Vector, formula
 from lossary._core.registry import objective
@@ -44,6 +45,7 @@ def unpg(
 ) -> Tensor:
     """The pure function behind :class:`UNPGLoss`, with the same parameters and class directions ``weight`` (C, D)."""
     check_embedding_and_index("unpg", embedding, target, weight, class_weight)
+    check_undivided("unpg", embedding)
     embedding = without_ignored(embedding, target, ignore_index)
     index, ignored = class_indices(target, ignore_index)
     x = widen(embedding)  # once, so that both of its gradients are added up before they are rounded

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from lossary._core.checks import check_undivided
 from lossary._core.objective import reduce, widen
 from lossary._core.parameters import Fraction, NonNegative, OneOf, Positive, Real, SetReduction, formula
 from lossary._core.registry import objective
@@ -67,6 +68,7 @@ def metrix(
 ) -> Tensor:
     """The pure function behind :class:`MetrixLoss`, with the same parameters."""
     check_embedding_and_labels("metrix", embedding, labels)
+    check_undivided("metrix", embedding)
     at = margin if margin is not None else (0.5 if base == "contrastive" else 0.77)
     x = unit(widen(embedding))
     n = len(x)
