@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from lossary.arena.data.dataset import from_arrays, load, npz
+from lossary.arena.data import from_arrays, load, npz
 from lossary.arena.data.read import sample_rows
 from lossary.arena.data.splits import make_splits
 from lossary.errors import DataError, InvalidValueError, UnknownNameError

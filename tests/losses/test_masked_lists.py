@@ -1,6 +1,7 @@
 """Labels, classes and candidates masked by -inf: they are not there, in value and in gradient."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def _labels(beside: Tensor, columns: int) -> Tensor:
     return (beside[:, :columns] > 0).to(beside.dtype)
 
 
-def _by_index(normalize: str | None) -> Loss:
+def _by_index(normalize: Literal["l1", "softplus"] | None) -> Loss:
     def loss(z: Tensor, beside: Tensor, columns: int) -> Tensor:
         return F.aldr_kl(z, _classes(z), torch.arange(len(z)), z.new_full((len(z),), 0.7), normalize=normalize)[0]
 

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -133,13 +134,17 @@ def over_orders(x: Tensor, labels: Tensor, score: Callable[[list[bool], int], fl
     return sum(found) / len(found)
 
 
+def any_hit(k: int, hit: list[bool], r: int) -> float:
+    return float(any(hit[:k]))
+
+
 @few
 @given(batches(most=7))
 def test_retrieval_is_the_average_over_all_orders(batch: tuple[Tensor, Tensor]) -> None:
     for dtype in (torch.float32, torch.float64):
         x = batch[0].to(dtype)
         for k in (1, 2, 4):
-            expected = over_orders(x, batch[1], lambda hit, r, k=k: float(any(hit[:k])))
+            expected = over_orders(x, batch[1], partial(any_hit, k))
             assert float(metrics.recall_at_k(x, batch[1], k)) == pytest.approx(expected, abs=1e-6)
 
         def precision(hit: list[bool], r: int) -> float:

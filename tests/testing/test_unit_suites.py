@@ -182,7 +182,7 @@ class AnyRate(Optimizer):
     def __init__(self, params: Any, lr: float):
         super().__init__(params, {"lr": lr})
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         return None
 
 
@@ -246,7 +246,8 @@ class Local(Honest):
         self.last = lambda y: y
 
     def transformed(self, y: Tensor) -> Tensor:
-        kept: Tensor = self.last(y)
+        last: Any = self.last
+        kept: Tensor = last(y)
         return kept
 
 

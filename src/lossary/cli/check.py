@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,7 @@ def _card(loss: str, kind: str | None, only: list[str] | None, family: str | Non
         return check_objective(loss, only=only, family=family, parameters=parameters)
     if family is not None:
         raise InvalidValueError(f"check: --family must be left out for a unit of kind {kind!r}, got {family!r}")
-    checks = {"optimizer": check_optimizer, "layer": check_layer, "diagnostic": check_metric}
+    checks: dict[str, Callable[..., Card]] = {"optimizer": check_optimizer, "layer": check_layer, "diagnostic": check_metric}
     return checks[kind](loss, only=only, parameters=parameters)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -172,7 +173,8 @@ def refuses_wrong_tensors(subject: UnitSubject) -> str:
         cases.append((f"{name} of integers", name, partial(value, subject, {**given, name: given[name].long()})))
         if given[name].ndim > 1:
             cases.append((f"{name} of one dimension", name, partial(value, subject, {**given, name: given[name][:, 0]})))
-    cases += [(f"no {name}", name, partial(value, subject, {**given, name: None})) for name in given]
+    nothing: Any = None
+    cases += [(f"no {name}", name, partial(value, subject, {**given, name: nothing})) for name in given]
     return must_refuse(subject, cases)
 
 

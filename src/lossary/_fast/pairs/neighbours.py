@@ -5,6 +5,7 @@ depends on the order of the rows. A matrix product may give two identical items 
 the last columns of a matrix take another path through it. Values that differ by rounding errors alone are therefore ties.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -73,9 +74,14 @@ def nearest_others(x: Tensor, labels: Tensor, count: int, items: Tensor, item_la
             squares.neg_()[:, start:].diagonal(rows.start).fill_(-torch.inf)
             scale = longest[rows]
             # Squares of close pairs come from differences, the others from products, with errors of the size of the lengths.
-            nearest = head(squares, labels[rows], item_labels, count, lambda s, of=scale: torch.where(-s > CLOSE * of, of, -s))
+            nearest = head(squares, labels[rows], item_labels, count, functools.partial(_rounding_of_squares, scale))
             found[rows], share[rows] = nearest.indices, nearest.relevant.to(x.dtype) / nearest.size
     return found, share
+
+
+def _rounding_of_squares(scale: Tensor, negative: Tensor) -> Tensor:
+    """The size whose rounding a negative square (B, M) has, given that of the lengths (B, 1)."""
+    return torch.where(-negative > CLOSE * scale, scale, -negative)
 
 
 def inter_and_intra_class_score(

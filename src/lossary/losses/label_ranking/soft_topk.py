@@ -114,7 +114,7 @@ def soft_topk(
     """The pure function behind :class:`SoftTopkLoss`, with the same parameters."""
     check_rows_of_labels("soft_topk", logits, target, above=k)
     positive, scale = positives(logits, target), alpha / temperature
-    plain, kernel = (functools.partial(way, k, scale, n_iter) for way in (_plain, _kernel))
+    plain, kernel = functools.partial(_plain, k, scale, n_iter), functools.partial(_kernel, k, scale, n_iter)
     per_row = by_list(plain, kernel, widen(logits), positive, degree=1, work=2)
     return average_over_positives(per_row, positive.sum(1), "mean", reduction)
 
