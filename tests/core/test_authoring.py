@@ -57,7 +57,7 @@ class DampedLoss(SoftmaxObjective):
 USE = """
 import json, torch, lossary
 torch.set_num_threads(1)
-from lossary import _rows
+from lossary._fast.classes import rule as _rows
 from lossary.testing import CHECKS, check_objective
 loops = []
 kept = _rows._loop_of
