@@ -184,7 +184,7 @@ def average_over_classes(
         q = target.to(if_class.dtype)
         if label_smoothing:
             q = q * (1 - label_smoothing) + label_smoothing / num_classes
-        per_sample = (q * weighted).sum(1)
+        per_sample = torch.where(q == 0, 0.0, q * weighted).sum(1)  # a class masked by -inf may have an infinite cost
         return reduce(per_sample, per_sample.numel(), reduction)
     index, ignored = class_indices(target, ignore_index)
     per_sample = weighted.gather(1, index.unsqueeze(1)).squeeze(1)

@@ -64,5 +64,14 @@ def in_one_pass(compute: Compute, plain: Callable[..., Tensor], z: Tensor, *rest
     return _apply(compute, plain, z, *rest)
 
 
+def with_gradient(plain: Callable[..., Tensor], z: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``plain(z, *rest)`` and the gradient of its sum, where a loop cannot do what is asked for."""
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        value = plain(leaf, *rest)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
 # What the class's own apply comes down to if nobody maps or transforms, which is known here; it takes three microseconds to see it.
 _apply: Any = super(torch.autograd.Function, _OnePass).apply

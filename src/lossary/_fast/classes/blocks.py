@@ -56,6 +56,8 @@ class NumbersInBlocks(torch.autograd.Function):
                 numbers[:, rows, space] = torch.stack(numbers_at(block, index[rows, space], needs))
                 continue
             found = {}
+            if "classes" in needs.names:
+                found["classes"] = torch.full_like(block[:, :1], block.shape[1])
             if "logits" in needs.names:
                 found["logits"] = block.gather(1, at)
             if "sum_of_squares" in needs.names:
@@ -265,7 +267,9 @@ class ExpectedInBlocks(torch.autograd.Function):
         if weight is not None and in_dims[2] is not None:  # every run has weights of its own: they go into the target
             own = dispatch.mapped_first(weight, in_dims[2], info.batch_size)
             classes = own.flatten(1)[:, None, :, None]
-            target = torch.stack([distribution(t, x, label_smoothing) for t, x in zip(target, widen(z), strict=True)]) * classes
+            target = (
+                torch.stack([distribution(t, x, label_smoothing, None) for t, x in zip(target, widen(z), strict=True)]) * classes
+            )
             weight, label_smoothing = None, 0.0
         inputs = (z.flatten(0, 1), target.flatten(0, 1), weight, label_smoothing, if_class, needs)
         value, state = ExpectedInBlocks.apply(*inputs)  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ SEARCHED = 8  # classes of a row that have a probability, up to which each is se
 formula: Any = None
 curve: Any = None
 hard = plain = margined = of_logits = softmax = linear = apart = every_lower = False
-wants_total = wants_lower = wants_top = wants_mean = wants_variance = wants_squares = False
+watches_masks = wants_total = wants_lower = wants_top = wants_mean = wants_variance = wants_squares = False
 
 
 @functools.lru_cache(maxsize=128)
@@ -53,6 +53,7 @@ def of_rows(
         linear=bool(moments) or "sum_of_squares" in needs,
         apart=not known and (with_margin or bool(top)),  # the largest class needs other formulas than the rest
         every_lower=lower and not known,
+        watches_masks=not known or total is not None or bool({"mean", "variance", "sum_of_squares", "classes"} & {*needs}),
         wants_total=total is not None,
         wants_lower=lower,
         wants_top=bool(top),
@@ -87,9 +88,12 @@ def _run(
     z: Any, at: Any, q: Any, weight: Any, smoothing: Any, temperature: Any, margin: Any, constants: Any, curve_constants: Any,
     scale: Any, ignored: Any, value: Any, gradient: Any, order: Any,
 ) -> Any:  # fmt: skip
-    """What all rows cost together, from (N, C) and the class ``at`` of each, where the ignored one costs nothing, or its
-    probabilities ``q``; ``order`` is :func:`sorted_keys` where the formula needs the next lower number of every class, or None
-    where few classes of a row have a probability."""
+    """What all rows cost together, or NaN where a masked class needs more care.
+
+    From (N, C) and the class ``at`` of each, where the ignored one costs nothing, or its probabilities ``q``; ``order`` is
+    :func:`sorted_keys` where the formula needs the next lower number of every class, or None where few classes of a row have
+    a probability.
+    """
     widest()
     classes = z.shape[1]
     smoothing, temperature, margin, scale = f32(smoothing), f32(temperature), f32(margin), f32(scale)
@@ -112,6 +116,9 @@ def _run(
             out = gradient[i]
             if hard:
                 e = out
+
+        if watches_masks and parts.smallest(zi) == f32(-np.inf):
+            return np.nan
 
         # What is asked of the row.
         largest, sum_exp, log_sum, others, top = f32(0.0), f32(1.0), f32(0.0), f32(0.0), 0
@@ -178,9 +185,9 @@ def _run(
         cost, to_p, to_row, to_top, to_lower = f32(0.0), f32(0.0), f32(0.0), f32(0.0), f32(0.0)
         to_mean, to_variance, to_squares, to_total = f32(0.0), f32(0.0), f32(0.0), f32(0.0)
         if hard:
-            found, own_slope, to_p, to_lower, to_top, _, to_mean, to_variance, to_squares, to_total = formula(
+            found, own_slope, to_p, to_lower, to_top, _, to_mean, to_variance, to_squares, to_total, _ = formula(
                 zi[c], (lead - largest) * rate - log_sum, lower, top_log_p, f32(1.0) if c == top else f32(0.0), mean, variance,
-                squares, total, constants,
+                squares, total, f32(classes), constants,
             )  # fmt: skip
             if not lower > f32(-np.inf):
                 to_lower = f32(0.0)
@@ -219,8 +226,8 @@ def _run(
                         log_p = x - log_sum
                     if every_lower:
                         below = (next_lower[j] - largest) * rate - log_sum
-                    found, by_logit, by_log_p, by_lower, by_top, _, by_mean, by_variance, by_squares, by_total = formula(
-                        zs[j], log_p, below, top_log_p, is_top, mean, variance, squares, total, constants
+                    found, by_logit, by_log_p, by_lower, by_top, _, by_mean, by_variance, by_squares, by_total, _ = formula(
+                        zs[j], log_p, below, top_log_p, is_top, mean, variance, squares, total, f32(classes), constants
                     )
                     times = masses[j]
                     if every_lower:

@@ -19,6 +19,15 @@ def largest(z: Any) -> Any:
 
 
 @loop
+def smallest(z: Any) -> Any:
+    """The smallest number; that of numbers with NaN may be NaN."""
+    found = i32(0x7FFFFFFF)
+    for j in range(z.shape[0]):
+        found = min(found, in_order(z[j]))
+    return from_order(found)
+
+
+@loop
 def largest_below(z: Any, bound: Any) -> Any:
     """The largest number that is smaller than the bound, or minus infinity."""
     found, limit = LEAST, in_order(bound)  # of -0 that is -1

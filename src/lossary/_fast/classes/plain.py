@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lossary._fast.dispatch import can_look
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -14,8 +16,8 @@ class Rows:
 
     Of class c: ``logits`` (its own logit), ``log_p`` and ``lower_log_p``, the largest log-probability strictly below that of c
     (-inf if there is none), and ``is_top``, 1 if c is the class with the largest logit, else 0. Of the row: ``top_log_p``, the
-    largest log-probability, ``mean``, ``variance``, ``sum_of_squares`` of its logits, and ``total``, the sum of a function of its
-    probabilities or logits.
+    largest log-probability, ``mean``, ``variance``, ``sum_of_squares`` of its logits, ``total``, the sum of a function of its
+    probabilities or logits, and ``classes``, how many there are. A class masked by -inf is not there: it is in none of these.
     Either c is the true class and all have the shape of the target, or c is every class and they spread over (N, C, *).
     """
 
@@ -31,7 +33,7 @@ class Rows:
 Formula = Callable[[Rows], Tensor]
 
 # All of them, in the order in which loops hand them over.
-NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total")
+NUMBERS = ("logits", "log_p", "lower_log_p", "top_log_p", "is_top", "mean", "variance", "sum_of_squares", "total", "classes")
 
 FEW = 1 << 12  # logits
 NARROW = 32  # classes, below which the library's softmax of many rows is slow
@@ -53,6 +55,11 @@ class Needs(NamedTuple):
     @property
     def log_p_alone(self) -> bool:
         return self.names == ("log_p",) and not self.margin
+
+    @property
+    def of_all_classes(self) -> bool:
+        """Whether a number adds something up over the classes in a way that -inf spoils; the softmax leaves it out by itself."""
+        return bool({"mean", "variance", "sum_of_squares", "total", "classes"} & {*self.names})
 
     @property
     def closed_form(self) -> bool:
@@ -77,6 +84,17 @@ def without(z: Tensor, left_out: Tensor | None) -> Tensor:
         return z
     harmless = torch.ones_like(z).cumsum(1) * (2.0 / z.shape[1]) - 1.0  # made from z, as a DTensor meets no other tensors
     return torch.where(left_out.unsqueeze(1), harmless, z)
+
+
+def masked_classes(z: Tensor) -> Tensor | None:
+    """The classes (N, C, S) that are masked by -inf, or None where it can be seen that there are none."""
+    if can_look(z) and (not z.numel() or bool(z.amin() > -torch.inf)):
+        return None
+    return z == -torch.inf
+
+
+def _zero_at(x: Tensor, masked: Tensor | None) -> Tensor:
+    return x if masked is None else x.masked_fill(masked, 0.0)
 
 
 def cost_of_class(z: Tensor, at: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
@@ -106,46 +124,56 @@ def _log_softmax(z: Tensor, temperature: float) -> tuple[Callable[[Tensor], Tens
     return lambda place: shifted.gather(1, place) - log_sum, lambda: shifted - log_sum
 
 
-def _moments(z: Tensor, needs: Needs) -> dict[str, Tensor]:
-    found = {}
+def _moments(z: Tensor, needs: Needs, masked: Tensor | None) -> dict[str, Tensor]:
+    found, there = {}, _zero_at(z, masked)
+    if "classes" in needs.names or masked is not None:
+        found["classes"] = torch.full_like(z[:, :1].detach(), z.shape[1]) if masked is None else (~masked).sum(1, True).to(z.dtype)
     if "mean" in needs.names or "variance" in needs.names:
-        found["mean"] = z.mean(1, keepdim=True)
+        found["mean"] = there.mean(1, keepdim=True) if masked is None else there.sum(1, keepdim=True) / found["classes"]
     if "variance" in needs.names:
-        found["variance"] = (z - found["mean"]).square().mean(1, keepdim=True)
+        squares = _zero_at(there - found["mean"], masked).square()
+        found["variance"] = squares.mean(1, keepdim=True) if masked is None else squares.sum(1, keepdim=True) / found["classes"]
     if "sum_of_squares" in needs.names:
-        found["sum_of_squares"] = z.square().sum(1, keepdim=True)
+        found["sum_of_squares"] = there.square().sum(1, keepdim=True)
     return found
+
+
+def _sum_of(total: Callable[[Tensor, Tensor], Tensor], x: Tensor, of_logits: bool, masked: Tensor | None) -> Tensor:
+    """The sum of a function of logits, or of probabilities and their logarithms x, over the classes that are not masked."""
+    if masked is not None:  # a harmless number for those that are: their slope is 0 times what is made of it
+        x = x.masked_fill(masked, -1.0)
+    return _zero_at(total(x if of_logits else x.exp(), x), masked).sum(1, keepdim=True)
 
 
 def numbers_at(z: Tensor, index: Tensor, needs: Needs) -> tuple[Tensor, ...]:
     """The needed numbers with ``index`` (N, S) as class c of each row."""
     at = index.unsqueeze(1)
-    found = _moments(z, needs)
+    masked = masked_classes(z) if needs.of_all_classes else None
+    found = _moments(z, needs, masked)
     if "logits" in needs.names:
         found["logits"] = z.gather(1, at)
     if needs.softmax:
         log_p_at, log_p = _log_softmax(less_margin(z, at, needs.margin), needs.temperature)
         found["log_p"] = log_p_at(at)
         if "lower_log_p" in needs.names:
-            below = z.detach() < z.detach().gather(1, at)
+            below = (z.detach() < z.detach().gather(1, at)) & (z.detach() > -torch.inf)
             place = z.detach().masked_fill(~below, -torch.inf).argmax(1, keepdim=True)
             lower = log_p_at(place)
             found["lower_log_p"] = torch.where(below.any(1, keepdim=True), lower, -torch.inf)
         if "top_log_p" in needs.names:
             found["top_log_p"] = log_p_at(z.detach().argmax(1, keepdim=True))
         if needs.total is not None and not needs.of_logits:
-            all_log_p = log_p()
-            found["total"] = needs.total(all_log_p.exp(), all_log_p).sum(1, keepdim=True)
+            found["total"] = _sum_of(needs.total, log_p(), False, masked)
     if "is_top" in needs.names:
         found["is_top"] = (z.detach().argmax(1, keepdim=True) == at).to(z.dtype)
     if needs.total is not None and needs.of_logits:
-        found["total"] = needs.total(z, z).sum(1, keepdim=True)
+        found["total"] = _sum_of(needs.total, z, True, masked)
     return tuple(found[name].squeeze(1) for name in needs.names)
 
 
-def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
-    """The needed numbers with every class of (N, C, S) as c."""
-    found = {"logits": z, **_moments(z, needs)}
+def _rows_of_all(z: Tensor, needs: Needs, masked: Tensor | None, unused: Tensor | None) -> Rows:
+    """The needed numbers with every class of (N, C, S) as c, and harmless ones for masked classes that count for nothing."""
+    found = {"logits": _zero_at(z, unused), **_moments(z, needs, masked)}
     if needs.softmax:
         shifted, log_sum = _softmax_parts(z, needs.temperature)
         found["log_p"] = shifted - log_sum
@@ -156,11 +184,15 @@ def _rows_of_all(z: Tensor, needs: Needs) -> Rows:
         if "top_log_p" in needs.names:
             found["top_log_p"] = found["log_p"].gather(1, z.detach().argmax(1, keepdim=True))
         if needs.total is not None and not needs.of_logits:
-            found["total"] = needs.total(found["log_p"].exp(), found["log_p"]).sum(1, keepdim=True)
+            found["total"] = _sum_of(needs.total, found["log_p"], False, masked)
+        if unused is not None:
+            found["log_p"] = found["log_p"].masked_fill(unused, -1.0)
+            if "lower_log_p" in found:
+                found["lower_log_p"] = found["lower_log_p"].masked_fill(unused, -1.0)
     if "is_top" in needs.names:
         found["is_top"] = torch.zeros_like(z).scatter(1, z.detach().argmax(1, keepdim=True), 1.0)
     if needs.total is not None and needs.of_logits:
-        found["total"] = needs.total(z, z).sum(1, keepdim=True)
+        found["total"] = _sum_of(needs.total, z, True, masked)
     return Rows(found)
 
 
@@ -185,26 +217,34 @@ def _next_lower(z: Tensor, log_p: Tensor) -> Tensor:
     place = torch.ones_like(order).cumsum(1) - 1  # made from the order, as a DTensor meets no other tensors
     below_is_less = ascending > ascending.roll(1, 1)  # false at place 0, whose neighbour is the largest
     lower_place = torch.where(below_is_less, place - 1, -1).cummax(1).values  # classes that tie share their neighbour
-    lower = log_p.gather(1, order.gather(1, lower_place.clamp_min(0)))
-    return torch.where(lower_place < 0, -torch.inf, lower).gather(1, order.argsort(1))
+    at = order.gather(1, lower_place.clamp_min(0))
+    exists = (lower_place >= 0) & (z.gather(1, at) > -torch.inf)
+    return torch.where(exists, log_p.gather(1, at), -torch.inf).gather(1, order.argsort(1))
 
 
-def distribution(target: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
-    """The target distribution q (N, C, S) from class indices (N, S) or from probabilities."""
-    classes = z.shape[1]
+def distribution(target: Tensor, z: Tensor, label_smoothing: float, masked: Tensor | None) -> Tensor:
+    """The target distribution q (N, C, S) from class indices (N, S) or from probabilities, smoothed over the classes there are."""
+    even: Tensor | float = label_smoothing / z.shape[1]
+    if masked is not None and label_smoothing:
+        even = (~masked).to(z.dtype) * (label_smoothing / (~masked).sum(1, keepdim=True).clamp_min(1))
     if target.is_floating_point():
         q = target.to(z.dtype)
-        return q * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else q
-    q = torch.full_like(z, label_smoothing / classes)
+        return q * (1 - label_smoothing) + even if label_smoothing else q
+    q = torch.zeros_like(z) + even
     return q.scatter_add(1, target.unsqueeze(1), torch.full_like(q[:, :1], 1 - label_smoothing))
 
 
 def expected(z: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs) -> Tensor:
     """sum_c q_c w_c l(c) for each row of (N, C, S)."""
-    return (masses_of_classes(target, z, weight, label_smoothing) * if_class(_rows_of_all(z, needs))).sum(1)
+    masked = masked_classes(z)
+    mass = masses_of_classes(target, z, weight, label_smoothing, masked)
+    unused = None if masked is None else masked & (mass == 0)
+    return (mass * if_class(_rows_of_all(z, needs, masked, unused))).sum(1)
 
 
-def masses_of_classes(target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:
+def masses_of_classes(
+    target: Tensor, z: Tensor, weight: Tensor | None, label_smoothing: float, masked: Tensor | None = None
+) -> Tensor:
     """q_c w_c of each class."""
-    q = distribution(target, z, label_smoothing)
+    q = distribution(target, z, label_smoothing, masked)
     return q if weight is None else q * weight.view(-1, 1)

@@ -10,6 +10,7 @@ classes that are not side by side in memory and under ``vmap`` it goes through i
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ from torch.nn.functional import cross_entropy
 from lossary._core.objective import average_over_kept, is_ignored, reduce, widen
 from lossary._fast import dispatch, tracing
 from lossary._fast.classes.blocks import ExpectedInBlocks, NumbersInBlocks
-from lossary._fast.classes.plain import NUMBERS, Formula, Needs, Rows, cost_of_class, with_weight, without
-from lossary._fast.one_pass import in_one_pass
+from lossary._fast.classes.plain import NUMBERS, Formula, Needs, Rows, cost_of_class, masked_classes, with_weight, without
+from lossary._fast.one_pass import in_one_pass, with_gradient
 
 __all__ = ["Formula", "Rows", "average_over_rows"]
 
@@ -66,6 +67,8 @@ def average_over_rows(
     ignored = None if soft else is_ignored(target, ignore_index)
     some_ignored = ignored is not None and not (dispatch.can_look(logits, target) and not bool(ignored.any()))
     plain = dispatch.take_plain_operations(logits, target, weight)
+    # blocks have no masked classes where these need care
+    plain = plain or ((soft or label_smoothing or wanted.of_all_classes) and masked_classes(logits) is not None)
     if plain and not (soft or label_smoothing or some_ignored):
         at = target.long()  # of a small batch it counts how many operations there are
         if wanted.log_p_alone and temperature == 1.0:
@@ -170,7 +173,11 @@ def _in_one_pass(
     rows, classes = z.shape
     soft = target.is_floating_point()
     hard = not (soft or label_smoothing)
-    if not z.is_contiguous() or (classes < SHORT and rows * classes > MANY) or (needs.margin and needs.names != ("log_p",)):
+    if (
+        not z.is_contiguous()
+        or (classes < SHORT and rows * classes > MANY)
+        or (needs.margin and {*needs.names} - {"classes"} != {"log_p"})
+    ):
         return None
     if soft:
         at = _as_rows(target, side_by_side).squeeze(2).contiguous()
@@ -203,6 +210,8 @@ def _in_one_pass(
         given = z.detach().numpy(), classes_of, probabilities, None if weight is None else weight.numpy()
         taken = value, None if gradient is None else gradient.numpy()
         total = loop.over_rows(loop.run, given, numbers, taken, "lower_log_p" in needs.names and not hard)
+        if not math.isfinite(total) and masked_classes(z.detach()) is not None:
+            return with_gradient(plain, z, at, weight)
         return torch.from_numpy(value if reduction == "none" else np.array(total * scale, np.float32)), gradient
 
     def plain(z: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:

@@ -6,6 +6,8 @@ This module imports Numba: import it where a batch on a processor comes, and not
 import functools
 from typing import Any
 
+import numpy as np
+
 from lossary._fast import mathematics
 from lossary._fast.mathematics import f32, on_threads, select, widest, with_names
 from lossary._fast.tracing import compiled
@@ -71,7 +73,7 @@ def _run(
             part, counted = f32(0.0), f32(0.0)
             for j in range(zi.shape[0]):
                 q = f32(yi[j]) if y.ndim == 2 else f32(0.0)
-                kept_here = q != ignored
+                kept_here = (q != ignored) & ((zi[j] != f32(-np.inf)) | (q != f32(0.0)))  # what is masked by -inf is not there
                 # what is ignored may be anything, NaN too; it gets a harmless logit, and counts zero times
                 x = select(kept_here, zi[j], f32(0.0))
                 once = select(kept_here, f32(1.0), f32(0.0))

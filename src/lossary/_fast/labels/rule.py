@@ -62,7 +62,9 @@ def average_over_labels(
             return found[0]
     if dispatch.take_plain_operations(logits, target, weight, pos_weight, of_label) and dispatch.can_look(logits, target):
         ignored = is_ignored(target, ignore_index)
-        if not bool(ignored.any()):  # of a small batch it counts how many operations there are
+        if (
+            not bool(ignored.any()) and logits.numel() and bool(logits.amin() > -torch.inf)
+        ):  # of a small batch it counts how many operations there are
             z = widen(logits)
             mixed = _lerped(rule.costs(z, of_label), target.to(z.dtype), weight, pos_weight, label_smoothing)
             return reduce(mixed, mixed.numel(), reduction)
@@ -109,6 +111,7 @@ def _cost(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor |
     target = labels_of(target, z)
     ignored = is_ignored(target, rule.ignore_index)
     q = target.to(z.dtype).masked_fill(ignored, 0.0)
+    ignored = ignored | ((z == -torch.inf) & (q == 0))  # a label masked by -inf is not there
     z = z.masked_fill(ignored, 0.0)  # what is ignored may be anything, and 0 times NaN would be NaN in its gradient
     mixed = _lerped(rule.costs(z, of_label), q, weight, pos_weight, rule.label_smoothing).masked_fill(ignored, 0.0)
     return mixed if rule.per_element else _row_sums(mixed), _row_sums((~ignored).to(z.dtype))
@@ -286,5 +289,6 @@ def _in_one_pass(
 
     found = in_one_pass(compute, plain, logits, y, weight, pos_weight, of_label)
     if apart and flat:
-        return found, _row_sums((~is_ignored(target, rule.ignore_index)).to(logits.dtype))
+        kept = ~is_ignored(target, rule.ignore_index) & ((logits.detach() != -torch.inf) | (target != 0))
+        return found, _row_sums(kept.to(logits.dtype))
     return found if apart else (found, found)

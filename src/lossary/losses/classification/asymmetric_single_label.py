@@ -25,7 +25,6 @@ def asymmetric_single_label(
 ) -> Tensor:
     """The pure function behind :class:`AsymmetricSingleLabelLoss`, with the same parameters."""
     check_class_inputs("asymmetric_single_label", logits, target, weight)
-    smooth = label_smoothing / logits.shape[1]
 
     def as_other(p: Tensor, log_p: Tensor) -> Tensor:
         # products are several times faster than the exponential
@@ -33,6 +32,7 @@ def asymmetric_single_label(
         return focus * log_p
 
     def if_class(row: Rows) -> Tensor:
+        smooth = label_smoothing / row.classes
         as_true = power(-torch.expm1(row.log_p), gamma_pos) * row.log_p
         return -((1 - label_smoothing + smooth) * as_true + smooth * (row.total - as_other(row.log_p.exp(), row.log_p)))
 
@@ -40,7 +40,7 @@ def asymmetric_single_label(
         logits,
         target,
         if_class,
-        needs=("log_p", "total"),
+        needs=("log_p", "total", "classes"),
         total=as_other,
         weight=weight,
         ignore_index=ignore_index,

@@ -1,7 +1,5 @@
 """LDR-KL: the worst case over distributions of the label near the uniform one."""
 
-import math
-
 from torch import Tensor
 
 from lossary._core.checks import check_class_inputs
@@ -27,15 +25,15 @@ def ldr_kl(
 ) -> Tensor:
     """The pure function behind :class:`LdrKlLoss`, with the same parameters."""
     check_class_inputs("ldr_kl", logits, target, weight)
-    uniform = math.log(logits.shape[1])
 
     def if_class(row: Rows) -> Tensor:
-        return -temperature * (row.log_p + uniform)
+        return -temperature * (row.log_p + row.classes.log())
 
     return average_over_rows(
         logits if normalize is None else normalized(widen(logits), normalize),
         target,
         if_class,
+        needs=("log_p", "classes"),
         temperature=temperature,
         margin=margin,
         weight=weight,

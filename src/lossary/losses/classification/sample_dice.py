@@ -25,7 +25,6 @@ def sample_dice(
 ) -> Tensor:
     """The pure function behind :class:`SampleDiceLoss`, with the same parameters."""
     check_class_inputs("sample_dice", logits, target, weight)
-    classes = logits.shape[1]
 
     def if_absent(p: Tensor, _: Tensor) -> Tensor:
         """One minus the score of a probability against 0."""
@@ -35,13 +34,13 @@ def sample_dice(
     def if_class(row: Rows) -> Tensor:
         p = row.log_p.exp()
         if_present = (p.pow(power) + 1 - 2 * p) / (p.pow(power) + 1 + smooth)
-        return (row.total - if_absent(p, row.log_p) + if_present) / classes
+        return (row.total - if_absent(p, row.log_p) + if_present) / row.classes
 
     return average_over_rows(
         logits,
         target,
         if_class,
-        needs=("log_p", "total"),
+        needs=("log_p", "total", "classes"),
         total=if_absent,
         weight=weight,
         ignore_index=ignore_index,

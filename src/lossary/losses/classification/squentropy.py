@@ -21,16 +21,15 @@ def squentropy(
 ) -> Tensor:
     """The pure function behind :class:`SquentropyLoss`, with the same parameters."""
     check_class_inputs("squentropy", logits, target, weight, min_classes=2)
-    others = logits.shape[1] - 1
 
     def if_class(row: Rows) -> Tensor:
-        return (row.sum_of_squares - row.logits.square()) / others - row.log_p
+        return (row.sum_of_squares - row.logits.square()) / (row.classes - 1) - row.log_p
 
     return average_over_rows(
         logits,
         target,
         if_class,
-        needs=("logits", "log_p", "sum_of_squares"),
+        needs=("logits", "log_p", "sum_of_squares", "classes"),
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
