@@ -265,6 +265,10 @@ COMPILED: dict[str, tuple[Callable[[Rows], Tensor], tuple[str, ...], dict[str, A
         + (row.sum_of_squares * 0.1 + row.mean.exp() + (row.variance + 1).sqrt() + row.total) * 0.3 + row.logits.abs(),
         ("logits", "log_p", "top_log_p", "mean", "variance", "sum_of_squares", "total"), {"total": cube},
     ),
+    "squares": (
+        lambda row: (row.sum_of_squares - row.logits.square()) / row.classes - row.log_p,
+        ("logits", "log_p", "sum_of_squares", "classes"), {},
+    ),
     "lower": (lambda row: -row.log_p * (1 - row.log_p.exp() + row.lower_log_p.exp()), ("log_p", "lower_log_p"), {}),
 }  # fmt: skip
 
@@ -463,7 +467,7 @@ def test_small_batches(monkeypatch: pytest.MonkeyPatch, name: str, reduction: st
         rule |= {"weight": draw((9,), 4, torch.float32).abs(), "temperature": 2.5}
     if name == "log_p":
         rule |= {"margin": 0.4}
-    if name in ("all", "of_logits"):
+    if name in ("all", "of_logits", "squares"):
         logits = logits.clamp(-8, 8)  # a cubic and a square of what is very far off swamp the rest
     found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, target, rule))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
@@ -521,3 +525,59 @@ def test_traces_and_forward_derivatives_take_plain_operations() -> None:
     torch.testing.assert_close(tangent, (slope * along).sum())
     traced = torch.jit.trace(cost, logits)
     torch.testing.assert_close(traced(along), cost(along))
+
+
+# Maps of classes, whose pixels lie side by side.
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (3, 19, 40, 40), (1, 4, 3, 2, 5), (2, 300, 9)])
+@pytest.mark.parametrize("name", ["log_p", "squares"])
+@pytest.mark.parametrize("rule", ["mean", "none", "weighted", "warm"])
+def test_maps_in_the_compiled_loop(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], name: str, rule: str) -> None:
+    logits = draw(shape, 1, torch.float32)
+    logits[0, 1], logits[-1, 0] = 60.0, -60.0
+    target = targets(logits, False)
+    rules: dict[str, dict[str, Any]] = {
+        "mean": {},
+        "none": {"reduction": "none"},
+        "weighted": {"weight": draw(shape[1:2], 4, torch.float32).abs(), "reduction": "sum"},
+        "warm": {"temperature": 2.5, "ignore_index": 1},
+    }
+    given = rules[rule] if rule == "warm" else {**rules[rule]}
+    target = target.clamp_min(0) if rule == "warm" else target
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes(name, logits, target, given))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+
+
+def test_what_is_ignored_in_maps_may_be_anything_and_what_counts_keeps_its_nan() -> None:
+    logits = draw((2, 5, 6, 7), 1, torch.float32)
+    target = targets(logits, False)
+    expected = slopes("squares", logits, target, {"reduction": "none"})
+    spoilt = torch.where((target == -100).unsqueeze(1), torch.nan, logits)
+    torch.testing.assert_close(slopes("squares", spoilt, target, {"reduction": "none"}), expected)
+    assert target[1, 2, 3] >= 0
+    logits[1, 4, 2, 3] = torch.nan
+    value = average("log_p", logits, target, {"reduction": "none"})
+    assert value.isnan().nonzero().tolist() == [[1, 2, 3]]
+
+
+def test_gradients_of_maps_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = draw((2, 5, 3, 4), 7, torch.float32).requires_grad_()
+    target = targets(leaf.detach(), False)
+    for reduction in ("mean", "none"):
+
+        def loss(reduction: str = reduction) -> Tensor:
+            return average("squares", leaf, target, {"weight": torch.linspace(0, 1, 5), "reduction": reduction}).mean()
+
+        found, expected = compiled_and_plain(monkeypatch, lambda: again_and_twice(loss, leaf))
+        torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-5)
+
+
+def test_maps_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = draw((2, 19, 40, 40), 1, torch.float32)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(_kernels, "THREADED", 100)
+    used = on_several_threads(monkeypatch)
+    found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, False), {}))
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)
+    assert used == [3]

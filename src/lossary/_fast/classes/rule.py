@@ -125,6 +125,16 @@ class _Loop(NamedTuple):
     counted: Any
 
 
+def _cost_of(if_class: tracing.Known, names: tuple[str, ...]) -> tracing.Scalars | None:
+    """The formula as a function of all numbers."""
+    formula: Formula = if_class.formula  # type: ignore[assignment]  # one that gives one number
+
+    def of_numbers(*numbers: Tensor) -> Tensor:
+        return formula(Rows({name: numbers[NUMBERS.index(name)] for name in names}))
+
+    return tracing.scalars(of_numbers, inputs=len(NUMBERS))
+
+
 @functools.lru_cache(maxsize=256)
 def _loop_of(
     if_class: tracing.Known,
@@ -139,12 +149,7 @@ def _loop_of(
     from lossary._fast import mathematics
     from lossary._fast.classes import loop as classes_loop
 
-    formula: Formula = if_class.formula  # type: ignore[assignment]  # one that gives one number
-
-    def of_numbers(*numbers: Tensor) -> Tensor:
-        return formula(Rows({name: numbers[NUMBERS.index(name)] for name in names}))
-
-    cost = tracing.scalars(of_numbers, inputs=len(NUMBERS))
+    cost = _cost_of(if_class, names)
     curve = None if total is None else tracing.scalars(total.formula, inputs=2)
     if cost is None or (curve is None and total is not None):
         return None
@@ -168,7 +173,7 @@ def _in_one_pass(
         side_by_side = _classes_side_by_side(logits)
         spread = _as_rows(logits, side_by_side)
         if spread.shape[2] != 1:
-            return None
+            return _maps_in_one_pass(logits, target, weight, label_smoothing, if_class, needs, ignore_index, reduction)
         z = spread.squeeze(2)
     rows, classes = z.shape
     soft = target.is_floating_point()
@@ -215,12 +220,76 @@ def _in_one_pass(
         return torch.from_numpy(value if reduction == "none" else np.array(total * scale, np.float32)), gradient
 
     def plain(z: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:
-        ignored = None if soft else is_ignored(at, ignore_index)
-        index = at if ignored is None else at.masked_fill(ignored, 0)
-        column = without(z.unsqueeze(2), None if ignored is None else ignored.unsqueeze(1))
-        per_sample = cost_of_class(column, index.unsqueeze(-1), weight, label_smoothing, if_class, needs).squeeze(1)
-        per_sample = per_sample if ignored is None else per_sample.masked_fill(ignored, 0.0)
+        per_sample = _each(z.unsqueeze(2), at.unsqueeze(-1), weight, label_smoothing, if_class, needs, ignore_index).squeeze(1)
         return per_sample if reduction == "none" else per_sample.sum() * scale
 
     found: Tensor = in_one_pass(compute, plain, z, at, weight)
     return found if reduction != "none" or logits.ndim == 2 else found.view(logits.shape[0], *logits.shape[2:])
+
+
+def _each(
+    z: Tensor, at: Tensor, weight: Tensor | None, label_smoothing: float, if_class: Formula, needs: Needs, ignore_index: int
+) -> Tensor:
+    """What each sample (N, S) of (N, C, S) costs in plain operations, 0 where it is ignored."""
+    if at.is_floating_point():
+        return cost_of_class(z, at, weight, label_smoothing, if_class, needs)
+    ignored = is_ignored(at, ignore_index)
+    index = at.masked_fill(ignored, 0)
+    return cost_of_class(without(z, ignored), index, weight, label_smoothing, if_class, needs).masked_fill(ignored, 0.0)
+
+
+MAPPED = {"logits", "log_p", "sum_of_squares", "classes"}  # what the loop over maps knows of a pixel
+
+
+@functools.lru_cache(maxsize=256)
+def _map_loop_of(if_class: tracing.Known, names: tuple[str, ...]) -> _Loop | None:
+    """The compiled loop over maps for a formula, or None if there is none."""
+    from lossary._fast import mathematics
+    from lossary._fast.classes import map_loop
+
+    cost = _cost_of(if_class, names)
+    if cost is None:
+        return None
+    return _Loop(map_loop.of_maps(cost.text, names), cost.constants, (), map_loop.over_maps, mathematics.counted)
+
+
+def _maps_in_one_pass(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    label_smoothing: float,
+    if_class: Formula,
+    needs: Needs,
+    ignore_index: int,
+    reduction: str,
+) -> Tensor | None:
+    """The loss of maps (N, C, *) whose pixels lie side by side, in one compiled loop; None where there is none."""
+    hard = not (target.is_floating_point() or label_smoothing)
+    if not hard or needs.margin or not {*needs.names} <= MAPPED or not logits.is_contiguous():
+        return None
+    loop = tracing.ask(_map_loop_of, logits.numel(), tracing.Known(if_class), needs.names)
+    if loop is None:
+        return None
+    z, at = logits.flatten(2), target.flatten(1).long().contiguous()
+    weight = None if weight is None else weight.contiguous()
+    weights = None if weight is None else weight.numpy()
+    kept: float = loop.counted(at.view(-1).numpy(), z.shape[1], ignore_index, weights)
+    if kept != kept:  # NaN: a class that does not exist
+        return None
+    scale = 1.0 / kept if reduction == "mean" and kept else 1.0
+    numbers = float(needs.temperature), loop.constants, scale, ignore_index
+
+    def compute(wanted: bool, z: Tensor, at: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        value, gradient = torch.empty(at.shape), torch.empty_like(z) if wanted else None
+        given = z.detach().numpy(), at.numpy(), None if weight is None else weight.numpy()
+        total = loop.over_rows(loop.run, *given, numbers, value.numpy(), None if gradient is None else gradient.numpy())
+        if not math.isfinite(total) and masked_classes(z.detach()) is not None:
+            return with_gradient(plain, z, at, weight)
+        return value.unsqueeze(1) if reduction == "none" else torch.tensor(total * scale, dtype=torch.float32), gradient
+
+    def plain(z: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:
+        per_sample = _each(z, at, weight, 0.0, if_class, needs, ignore_index)
+        return per_sample.unsqueeze(1) if reduction == "none" else per_sample.sum() * scale
+
+    found: Tensor = in_one_pass(compute, plain, z, at, weight)
+    return found if reduction != "none" else found.view(logits.shape[0], *logits.shape[2:])
