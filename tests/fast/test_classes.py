@@ -576,7 +576,7 @@ def test_gradients_of_maps_again_and_twice(monkeypatch: pytest.MonkeyPatch) -> N
 def test_maps_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = draw((2, 19, 40, 40), 1, torch.float32)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(_kernels, "THREADED", 100)
+    monkeypatch.setattr(mathematics, "THREADED", 100)
     used = on_several_threads(monkeypatch)
     found, expected = compiled_and_plain(monkeypatch, lambda: slopes("log_p", logits, targets(logits, False), {}))
     torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-6)

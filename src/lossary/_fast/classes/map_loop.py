@@ -1,8 +1,9 @@
-"""The loop over maps of classes, (N, C, *) with the pixels of a class side by side, that Numba compiles: cost and gradient at once.
+"""The loop over maps of classes that Numba compiles: cost and gradient of each pixel while its classes are in the cache.
 
-A tile of pixels with all of their classes is read once into room that stays in the cache. Everything there is done class by class
-for many pixels at a time, which keeps the vector units busy however few classes there are. See :mod:`lossary._fast.classes.rule` for what is
-computed. This module imports Numba: import it where a batch on a processor comes, and not before.
+Maps are (N, C, *) with the pixels of a class side by side in memory. A tile of pixels with all of their classes is read once
+into room that stays in the cache. What is done there is done class by class for many pixels at a time, which keeps the vector
+units busy however few classes there are. See :mod:`lossary._fast.classes.rule` for what is computed. This module imports Numba:
+import it where a batch on a processor comes, and not before.
 """
 
 import functools
