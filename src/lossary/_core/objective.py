@@ -136,12 +136,12 @@ def reduce(per_item: Tensor, divisor: Tensor | int, reduction: str) -> Tensor:
     """``none``, ``sum``, or the sum over a divisor; nothing to average over is 0 and still carries a gradient of zeros."""
     if reduction == "none":
         return per_item
-    if reduction == "mean" and isinstance(divisor, int) and divisor == per_item.numel() > 0:
+    if reduction == "mean" and not isinstance(divisor, Tensor) and divisor == per_item.numel() > 0:  # a size may be a symbol
         return per_item.mean()
     total = per_item.sum()
     if reduction == "sum":
         return total
-    if isinstance(divisor, int):
+    if not isinstance(divisor, Tensor):
         return total / max(divisor, 1)
     return total / torch.where(divisor == 0, torch.ones_like(divisor), divisor)
 

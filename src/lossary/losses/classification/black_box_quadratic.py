@@ -44,7 +44,7 @@ def black_box_quadratic(
     log_p = log_softmax(widen(without_ignored(logits, target, ignore_index)))
     n, shape = num_draws, (logits.shape[0], num_draws, *logits.shape[2:])
     if noise is None:
-        noise = torch.rand(shape, generator=generator, dtype=torch.float32, device=logits.device)
+        noise = torch.empty(shape, dtype=torch.float32, device=logits.device).uniform_(generator=generator)
     else:
         check_shape("black_box_quadratic", "noise", noise, shape)
     counts = counts_of_draws(log_p.detach().exp(), noise.to(log_p.dtype))

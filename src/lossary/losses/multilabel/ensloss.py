@@ -42,7 +42,7 @@ def ensloss(
     wide = widen(logits).flatten().masked_fill(~there, 0.0)
     margins = (2 * target.flatten().to(wide.dtype) - 1) * wide
     if noise is None:
-        noise = torch.randn(margins.shape, generator=generator, dtype=torch.float32, device=logits.device)
+        noise = torch.empty(margins.shape, dtype=torch.float32, device=logits.device).normal_(generator=generator)
     else:
         check_floating("ensloss", "noise", noise)
         check_shape("ensloss", "noise", noise, tuple(logits.shape))

@@ -37,7 +37,7 @@ def order_search(
     else:
         noise = -torch.empty_like(wide).exponential_().log()  # Gumbel's, whose highest sum is a draw
         found = wide.gather(1, (wide.detach() + noise).argmax(1, keepdim=True)).squeeze(1)
-    return reduce(-found, len(found), reduction)
+    return reduce(-found, found.shape[0], reduction)
 
 
 def _mean_of_candidates(log_prob: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def set_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -10
 def _costs(logits: Tensor, target: Tensor) -> Tensor:
     """-log p of each member in each slot (N, T, S)."""
     of_members = widen(logits.gather(2, target.unsqueeze(1).expand(-1, logits.shape[1], -1))).transpose(1, 2)
-    if logits.numel() <= dispatch.SMALL or torch.compiler.is_compiling():
+    if dispatch.take_plain_operations(logits):
         log_sums = widen(logits).logsumexp(2)
     else:
         log_sums = torch.cat([widen(logits[rows]).logsumexp(2) for rows in dispatch.of_rows(logits)])
