@@ -5,7 +5,7 @@ This module imports Numba: import it where a large batch on a processor comes, a
 
 import numpy as np
 
-from lossary._fast.mathematics import exp, f32, loop, sigmoid, softplus
+from lossary._fast.mathematics import exp, f32, loop, select, sigmoid, softplus, widest
 
 # e to this is nothing beside 1, and its products with gradients are not yet subnormal numbers, which take many times as long
 NOTHING = -60.0
@@ -256,3 +256,174 @@ def relaxed_ndcg(scores, gain, real, order, discount, value, gradient, K, of_rou
             through, signs = _pull_of_distances(s[j], s[:n], column[:n])
             own = column[j] * (signs - weight[j])  # nothing but for items of equal scores
             gradient[row, order[row, j]] = (2.0 * pull[j] + own + through) / temperature
+
+
+@loop
+def count_relevant(scores, relevance, mask):  # type: ignore[no-untyped-def]
+    """How many lists have a relevant item."""
+    found = 0
+    for row in range(len(scores)):
+        for item in range(scores.shape[1]):
+            there = scores[row, item] != f32(-np.inf) and (mask is None or mask[row, item])
+            if there and relevance[row, item] > 0:
+                found += 1
+                break
+    return found
+
+
+@loop
+def _real_items(scores, relevance, mask, s, y):  # type: ignore[no-untyped-def]
+    """Scores and relevance of a list, -inf for what is no real item; the largest of both, and whether one is relevant."""
+    most, best = f32(-np.inf), f32(-np.inf)
+    for j in range(len(s)):
+        if mask is not None:
+            real = mask[j] and scores[j] != f32(-np.inf)
+        else:
+            real = not (relevance[j] < f32(0.0)) and scores[j] != f32(-np.inf)
+        s[j] = select(real, scores[j], f32(-np.inf))
+        y[j] = select(real, relevance[j], f32(-np.inf))
+        most = select(s[j] > most, s[j], most)
+        best = select(y[j] > best, y[j], best)
+    return most, best
+
+
+@loop
+def list_net(scores, relevance, mask, value, gradient, scale):  # type: ignore[no-untyped-def]
+    """Cross-entropy between the softmax of the relevance and that of the scores; its sum over the lists that count."""
+    widest()
+    lists, items = scores.shape
+    s, y = np.empty(items, f32), np.empty(items, f32)
+    scale, all_lists = f32(scale), 0.0
+    for row in range(lists):
+        of_mask = None if mask is None else mask[row]
+        most, best = _real_items(scores[row], relevance[row], of_mask, s, y)
+        value[row] = f32(0.0)
+        if not best > f32(0.0):
+            if gradient is not None:
+                gradient[row] = f32(0.0)
+            continue
+        of_scores, of_relevance, crossed = f32(0.0), f32(0.0), f32(0.0)
+        for j in range(items):
+            real = s[j] != f32(-np.inf)
+            behind = select(real, s[j] - most, f32(-np.inf))
+            share = select(real, exp(y[j] - best), f32(0.0))
+            of_scores += exp(behind)
+            of_relevance += share
+            crossed += share * select(real, behind, f32(0.0))
+            s[j], y[j] = behind, share
+        value[row] = np.log(of_scores) - crossed / of_relevance
+        all_lists += value[row]
+        if gradient is not None:
+            slope, of_score, of_grade = gradient[row], scale / of_scores, scale / of_relevance
+            for j in range(items):
+                slope[j] = exp(s[j]) * of_score - y[j] * of_grade
+    return all_lists
+
+
+@loop
+def _of_grades(s, y, grade, sums, weight):  # type: ignore[no-untyped-def]
+    """The grades of a list in ascending order, with the log of the sum of e^s over the items up to each, and how many items
+    have it. Returns the number of grades, or 0 if there are too many of them."""
+    grades, largest, total, before = 0, f32(-np.inf), f32(0.0), f32(-np.inf)
+    while True:
+        following = f32(np.inf)
+        for j in range(len(y)):
+            following = select((y[j] > before) & (y[j] < following), y[j], following)
+        if following == f32(np.inf):
+            return grades
+        if grades == len(grade):
+            return 0
+        top, count = f32(-np.inf), f32(0.0)
+        for j in range(len(y)):
+            here = y[j] == following
+            count += select(here, f32(1.0), f32(0.0))
+            top = select(here & (s[j] > top), s[j], top)
+        now = max(largest, top)
+        part = f32(0.0)
+        for j in range(len(y)):
+            part += select(y[j] == following, exp(s[j] - now), f32(0.0))
+        total = total * exp(largest - now) + part
+        largest, before = now, following
+        grade[grades], sums[grades], weight[grades] = following, now + np.log(total), count
+        grades += 1
+
+
+@loop
+def _of_sorted(s, y, grade, sums, weight):  # type: ignore[no-untyped-def]
+    """The same for any number of grades, from items in the order of their relevance."""
+    order = np.argsort(y)
+    grades, largest, total = 0, f32(-np.inf), f32(0.0)
+    for at in range(len(y)):
+        j = order[at]
+        if y[j] == f32(-np.inf):
+            continue
+        now = max(largest, s[j])
+        total = total * exp(largest - now) + exp(s[j] - now)
+        largest = now
+        if grades and grade[grades - 1] == y[j]:
+            weight[grades - 1] += f32(1.0)
+        else:
+            grade[grades], weight[grades] = y[j], f32(1.0)
+            grades += 1
+        sums[grades - 1] = largest + np.log(total)
+    return grades
+
+
+FEW = 16  # grades up to which each is looked for by itself
+
+
+@loop
+def list_mle(scores, relevance, mask, value, gradient, scale):  # type: ignore[no-untyped-def]
+    """Minus the log-likelihood of the order of the relevance; its sum over the lists that count.
+
+    All items of a grade compete with all items up to that grade, so that each grade needs one sum.
+    """
+    widest()
+    lists, items = scores.shape
+    s, y = np.empty(items, f32), np.empty(items, f32)
+    grade, sums, weight = np.empty(items, f32), np.empty(items, f32), np.empty(items, f32)
+    scale, all_lists = f32(scale), 0.0
+    for row in range(lists):
+        of_mask = None if mask is None else mask[row]
+        best = _real_items(scores[row], relevance[row], of_mask, s, y)[1]
+        value[row] = f32(0.0)
+        if not best > f32(0.0):
+            if gradient is not None:
+                gradient[row] = f32(0.0)
+            continue
+        broken = f32(0.0)
+        for j in range(items):
+            broken += select(s[j] != f32(-np.inf), (s[j] - s[j]) + (y[j] - y[j]), f32(0.0))
+        if broken != f32(0.0):  # some number is none
+            value[row] = f32(np.nan)
+            all_lists += np.nan
+            if gradient is not None:
+                gradient[row] = f32(np.nan)
+            continue
+        grades = _of_grades(s, y, grade[:FEW], sums, weight)
+        if not grades:
+            grades = _of_sorted(s, y, grade, sums, weight)
+        loss = 0.0
+        for j in range(items):
+            loss -= select(s[j] != f32(-np.inf), s[j], f32(0.0))
+        for g in range(grades):
+            loss += weight[g] * sums[g]
+        value[row] = loss
+        all_lists += loss
+        if gradient is not None:
+            for g in range(grades - 2, -1, -1):  # what all sums from this one on take of an item
+                weight[g] += weight[g + 1] * exp(sums[g] - sums[g + 1])
+            slope = gradient[row]
+            if grades <= FEW:
+                for j in range(items):
+                    slope[j] = select(s[j] != f32(-np.inf), -scale, f32(0.0))
+                for g in range(grades):
+                    factor = scale * weight[g]
+                    for j in range(items):
+                        slope[j] += select(y[j] == grade[g], factor * exp(s[j] - sums[g]), f32(0.0))
+            else:
+                for j in range(items):
+                    real = s[j] != f32(-np.inf)
+                    g = np.searchsorted(grade[:grades], y[j]) if real else 0
+                    slope[j] = scale * (weight[g] * exp(s[j] - sums[g]) - f32(1.0)) if real else f32(0.0)
+    return all_lists

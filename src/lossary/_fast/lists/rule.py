@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lossary._fast import dispatch
+from lossary._fast.one_pass import in_one_pass
 
 # (scores, constants...) -> the loss of each list. Every tensor has the lists in dimension 0.
 Plain = Callable[..., Tensor]
@@ -47,10 +48,18 @@ def by_list(
         return plain(scores, *constants)
     if work * scores.shape[0] * scores.shape[1] ** degree <= SMALL:
         return plain(scores, *constants)
+    if dispatch.take_compiled_loops(scores, *constants):
+        alone: Tensor = in_one_pass(functools.partial(_alone, kernel), plain, scores, *constants)
+        return alone
     wanted = dispatch.has_gradient(scores) and torch.is_grad_enabled()
     otherwise = in_blocks(closed or functools.partial(_by_autograd, plain), degree)
     found: Tensor = _ByList.apply(plain, kernel, otherwise, wanted, scores, *constants)[0]  # type: ignore[no-untyped-call]
     return found
+
+
+def _alone(kernel: Callable[[], Kernel], wanted: bool, *tensors: Tensor) -> tuple[Tensor, Tensor | None]:
+    value, gradient = _in_order(kernel(), *tensors, wanted)
+    return value, gradient if wanted else None
 
 
 class _ByList(torch.autograd.Function):

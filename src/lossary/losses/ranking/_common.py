@@ -1,13 +1,21 @@
 """What losses of lists share: their inputs, their gains, and their means."""
 
+import functools
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lossary._core.checks import check_floating, check_shape, check_tensor, shape_text
 from lossary._core.objective import Objective, reduce, widen
+from lossary._fast import dispatch
+from lossary._fast.one_pass import in_one_pass
 from lossary.errors import InvalidTypeError, InvalidValueError
+
+# (reduction, scores, relevance, mask) -> the reduced loss of lists
+Whole = Callable[[str, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class RankingObjective(Objective):
@@ -58,6 +66,40 @@ def lists_of(owner: str, scores: Tensor, relevance: Tensor, mask: Tensor | None)
         there = there & mask
     relevance = relevance.to(scores.dtype)
     return Lists(scores.masked_fill(~there, 0.0), relevance.masked_fill(~there, 0.0), there)
+
+
+def of_whole_lists(owner: str, plain: Whole, scores: Tensor, relevance: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
+    """Return the reduced loss of lists in which no two items make a pair: by the loop of the owner's name, or in plain operations.
+
+    Args:
+        plain: the reduced loss of scores, relevance and mask (lists, items), and the reduction.
+    """
+    check_both(owner, scores, relevance, "relevance")
+    if mask is not None:
+        check_mask(owner, mask, scores)
+    if dispatch.take_compiled_loops(scores, relevance, mask):
+        compute = functools.partial(_in_a_loop, owner, reduction)
+        found: Tensor = in_one_pass(compute, functools.partial(plain, reduction), scores, relevance, mask)
+        return found
+    return plain(reduction, scores, relevance, mask)
+
+
+def _in_a_loop(
+    owner: str, reduction: str, wanted: bool, scores: Tensor, relevance: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    from lossary._fast.lists import loops
+    from lossary._fast.mathematics import on_threads  # which imports Numba
+
+    run = getattr(loops, owner)
+    gradient = scores.new_empty(scores.shape) if wanted else None
+    given = [None if x is None else np.ascontiguousarray(x.detach().numpy()) for x in (scores, relevance.float(), mask)]
+    scale = 1 / max(loops.count_relevant(*given), 1) if reduction == "mean" else 1.0
+    value = np.empty(len(scores), np.float32)
+    taken = [*given, value, None if gradient is None else gradient.numpy()]
+    parts = on_threads(lambda rows: run(*(None if x is None else x[rows] for x in taken), scale), *scores.shape)
+    if reduction == "none":
+        return torch.from_numpy(value), gradient
+    return torch.from_numpy(np.array(sum(parts) * scale, np.float32)), gradient
 
 
 def check_mask(owner: str, mask: Tensor, scores: Tensor) -> None:

@@ -5,12 +5,16 @@ from torch import Tensor
 
 from lossary._core.parameters import Reduction, formula
 from lossary._core.registry import objective
-from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists
+from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, of_whole_lists
 
 
 @formula
 def list_mle(scores: Tensor, relevance: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
     """The pure function behind :class:`ListMLELoss`, with the same parameters."""
+    return of_whole_lists("list_mle", _plain, scores, relevance, mask, reduction)
+
+
+def _plain(reduction: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Tensor:
     lists = check_lists("list_mle", scores, relevance, mask)
     ascending, order = lists.relevance.detach().masked_fill(~lists.real, torch.inf).sort(1)
     real, sorted_scores = lists.real.gather(1, order), lists.scores.gather(1, order)

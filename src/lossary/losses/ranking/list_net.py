@@ -5,12 +5,16 @@ from torch import Tensor
 
 from lossary._core.parameters import Reduction, formula
 from lossary._core.registry import objective
-from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, log_softmax_of_real
+from lossary.losses.ranking._common import RankingObjective, average_over_lists, check_lists, log_softmax_of_real, of_whole_lists
 
 
 @formula
 def list_net(scores: Tensor, relevance: Tensor, mask: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
     """The pure function behind :class:`ListNetLoss`, with the same parameters."""
+    return of_whole_lists("list_net", _plain, scores, relevance, mask, reduction)
+
+
+def _plain(reduction: str, scores: Tensor, relevance: Tensor, mask: Tensor | None) -> Tensor:
     lists = check_lists("list_net", scores, relevance, mask)
     target = log_softmax_of_real(lists.relevance, lists.real).exp()
     per_list = -torch.where(lists.real, target * log_softmax_of_real(lists.scores, lists.real), 0.0).sum(1)
