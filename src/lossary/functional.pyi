@@ -1203,7 +1203,8 @@ def ensloss(
     where sg stops the gradient, v are random positive numbers (normal ones through an inverse Box-Cox transformation), and they are
     given out in order: the smallest margin gets the steepest slope. A network sees no loss twice, much as with dropout it sees no
     network twice, and overfits less to noisy labels. All elements of the batch share one order, so accumulating gradients over
-    parts of a batch changes the method. Equal margins are ordered by their place.
+    parts of a batch changes the method. Equal margins are ordered by their place. Sorting draws and margins takes most of its time,
+    which is several times that of ``binary_cross_entropy``, and room for four numbers for each logit.
 
     While training the value means nothing. After ``eval()`` it is the hinge loss, which can be followed. Of the prediction only the
     side means something: ``link``, a sigmoid, is a ranking. Targets are 0 or 1; one in between scales its margin.

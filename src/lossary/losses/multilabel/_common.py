@@ -1,4 +1,6 @@
-"""The sigmoid on both of its sides, to full precision."""
+"""The sigmoid on both of its sides, to full precision, and labels as one long array."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,3 +17,9 @@ def power_of_sigmoid(z: Tensor, exponent: float) -> Tensor:
     if float(exponent).is_integer():
         return z.sigmoid().pow(exponent)
     return torch.exp(exponent * functional.logsigmoid(z))
+
+
+def flat(x: Tensor) -> Any:
+    """A tensor as a NumPy array (n,), a view where its memory is in order."""
+    x = x.detach()
+    return (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x).contiguous().view(-1).numpy()

@@ -1,7 +1,9 @@
 """EnsLoss: for every batch another random convex loss, given by its slopes alone."""
 
+import functools
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,11 +11,17 @@ from lossary._core.checks import check_element_inputs, check_floating, check_sha
 from lossary._core.objective import SigmoidObjective, reduce, widen
 from lossary._core.parameters import Real, SetReduction, formula
 from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.one_pass import in_one_pass
+from lossary.losses.multilabel._common import flat
+
+MOST = 1 << 32  # labels that a key has room for
+SMALLEST = 1e-30  # what single precision takes for 0
 
 
 def inverse_box_cox(noise: Tensor, box_cox: float) -> Tensor:
     """max(1 + lambda e, 0) ^ (1 / lambda), and its limit e ^ noise for lambda = 0; for a negative lambda it may be infinite."""
-    if abs(box_cox) < 1e-30:  # 0, or what single precision takes for it
+    if abs(box_cox) < SMALLEST:
         return noise.exp()
     return (torch.log1p((box_cox * noise).clamp_min(-1.0)) / box_cox).exp()
 
@@ -38,17 +46,42 @@ def ensloss(
     """The pure function behind :class:`EnsLoss`, with the same parameters; ``noise`` is what it draws if it is not given:
     standard normal numbers, one for each element."""
     check_element_inputs("ensloss", logits, target)
-    there = (logits != -torch.inf).flatten()  # a label that is masked is not there
-    wide = widen(logits).flatten().masked_fill(~there, 0.0)
-    margins = (2 * target.flatten().to(wide.dtype) - 1) * wide
     if noise is None:
-        noise = torch.empty(margins.shape, dtype=torch.float32, device=logits.device).normal_(generator=generator)
+        noise = torch.empty(logits.shape, dtype=torch.float32, device=logits.device).normal_(generator=generator)
     else:
         check_floating("ensloss", "noise", noise)
         check_shape("ensloss", "noise", noise, tuple(logits.shape))
+    if dispatch.take_compiled_loops(logits, target, noise) and logits.numel() < MOST:
+        compute, plain = (functools.partial(way, box_cox, reduction) for way in (_in_a_loop, _plain))
+        found: Tensor = in_one_pass(compute, plain, logits, target, noise)
+        return found
+    return _plain(box_cox, reduction, logits, target, noise)
+
+
+def _plain(box_cox: float, reduction: str, logits: Tensor, target: Tensor, noise: Tensor) -> Tensor:
+    there = (logits != -torch.inf).flatten()  # a label that is masked is not there
+    wide = widen(logits).flatten().masked_fill(~there, 0.0)
+    margins = (2 * target.flatten().to(wide.dtype) - 1) * wide
     in_order = margins.detach().masked_fill(~there, torch.inf)
     loss = (slopes(in_order, noise.flatten().to(margins.dtype), box_cox) * margins).sum()
     return reduce(loss, there.sum(), reduction)
+
+
+def _in_a_loop(
+    box_cox: float, reduction: str, wanted: bool, logits: Tensor, target: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    from lossary.losses.multilabel import _loops  # which imports Numba
+
+    z, y = flat(logits), flat(target)
+    drawn = np.sort(flat(noise.float()))
+    keys = np.empty(len(z), np.uint64)
+    kept = _loops.keys_of_margins(z, y, keys)
+    keys.sort()
+    scale = 1.0 if reduction == "sum" else 1 / max(kept, 1)
+    gradient = logits.new_empty(logits.shape) if wanted else None
+    of_lambda = 0.0 if abs(box_cox) < SMALLEST else box_cox
+    total = _loops.slopes_in_order(z, y, keys, drawn, of_lambda, scale, None if gradient is None else flat(gradient))
+    return logits.new_tensor(total * scale), gradient
 
 
 def hinge(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -79,7 +112,8 @@ class EnsLoss(SigmoidObjective):
     where sg stops the gradient, v are random positive numbers (normal ones through an inverse Box-Cox transformation), and they are
     given out in order: the smallest margin gets the steepest slope. A network sees no loss twice, much as with dropout it sees no
     network twice, and overfits less to noisy labels. All elements of the batch share one order, so accumulating gradients over
-    parts of a batch changes the method. Equal margins are ordered by their place.
+    parts of a batch changes the method. Equal margins are ordered by their place. Sorting draws and margins takes most of its time,
+    which is several times that of ``binary_cross_entropy``, and room for four numbers for each logit.
 
     While training the value means nothing. After ``eval()`` it is the hinge loss, which can be followed. Of the prediction only the
     side means something: ``link``, a sigmoid, is a ranking. Targets are 0 or 1; one in between scales its margin.

@@ -1,5 +1,7 @@
 """Normalised logistic regression: the logistic gradient divided by the mean weight of its errors."""
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -8,8 +10,12 @@ from lossary._core.checks import check_element_inputs
 from lossary._core.objective import SigmoidObjective, is_ignored, widen
 from lossary._core.parameters import SetReduction, formula
 from lossary._core.registry import objective
+from lossary._fast import dispatch
+from lossary._fast.one_pass import in_one_pass
+from lossary.losses.multilabel._common import flat
 
 LARGEST = 80.0  # a logarithm of what fits into float32
+LEAST = 1e-20  # a sum of weights from which on those that are 0 in float32 make no difference
 
 
 def log_softplus(x: Tensor) -> Tensor:
@@ -22,6 +28,14 @@ def log_softplus(x: Tensor) -> Tensor:
 def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -100, reduction: SetReduction = "mean") -> Tensor:
     """The pure function behind :class:`NormalizedLogisticLoss`, with the same parameters."""
     check_element_inputs("normalized_logistic", logits, target)
+    if dispatch.take_compiled_loops(logits, target):
+        compute, plain = (functools.partial(way, ignore_index, reduction) for way in (_in_a_loop, _plain))
+        found: Tensor = in_one_pass(compute, plain, logits, target)
+        return found
+    return _plain(ignore_index, reduction, logits, target)
+
+
+def _plain(ignore_index: int, reduction: str, logits: Tensor, target: Tensor) -> Tensor:
     kept = ~is_ignored(target, ignore_index) & (logits != -torch.inf)  # a label that is masked is not there
     wide = widen(logits).masked_fill(~kept, 0.0)  # what is ignored may be anything, and 0 times NaN would be NaN
     q = target.to(wide.dtype)
@@ -36,6 +50,31 @@ def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -
     costs = (log_softplus(-margins) - scale).clamp_max(LARGEST).exp()  # only those without mass are larger
     loss = (mass * costs).sum() / divisor
     return loss * kept.sum() if reduction == "sum" else loss
+
+
+def _in_a_loop(ignore_index: int, reduction: str, wanted: bool, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The loss and its gradient; where everything is separated so well that weights may not fit, by plain operations."""
+    from lossary._fast.mathematics import on_threads  # which imports Numba
+    from lossary.losses.multilabel import _loops
+
+    given = [flat(x) for x in (logits, target)]
+    parts = on_threads(lambda rows: _loops.logistic_sums(*(x[rows] for x in given), ignore_index), logits.numel(), 1)
+    costs, weights, kept = (sum(column) for column in zip(*parts, strict=True))
+    if kept and not weights > LEAST:
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            value = _plain(ignore_index, reduction, leaf, target)
+            return value.detach(), torch.autograd.grad(value, leaf)[0]
+    scale = (kept if reduction == "sum" else 1.0) / (weights or 1.0)
+    gradient = logits.new_empty(logits.shape) if wanted else None
+    if gradient is not None:
+        slope, (z, y) = flat(gradient), given
+
+        def go(rows: slice) -> None:
+            _loops.logistic_slopes(z[rows], y[rows], ignore_index, scale, slope[rows])
+
+        on_threads(go, logits.numel(), 1)
+    return logits.new_tensor(costs * scale), gradient
 
 
 @objective(
