@@ -7,7 +7,7 @@ CLAIMS ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-timing test-wheel release install lint format types index readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean gpu-check test-matrix
+.PHONY: demo test test-all test-timing test-wheel release install lint format types index pictures readme claims examples bench bench-arena bench-classifiers bench-contrastive bench-losses bench-pairs bench-ranking clean gpu-check test-matrix
 
 demo: .venv/installed
 	$(BIN)/lossary compare $(DEMO)
@@ -75,6 +75,10 @@ types: install
 
 index: install
 	$(BIN)/python tools/index.py
+
+# The pictures of docs/explanation, from the imports.
+pictures: install
+	$(BIN)/python tools/structure.py
 
 readme: install
 	$(BIN)/python tools/readme.py

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tools import structure
 
 import lossary
 from lossary._core.kinds import KINDS
@@ -122,3 +123,8 @@ def test_the_version_is_named_once() -> None:
     assert project["tool"]["hatch"]["version"]["path"] == "src/lossary/__init__.py"
     said = subprocess.run([sys.executable, "-m", "lossary", "--version"], capture_output=True, text=True, check=True).stdout
     assert said == f"lossary {lossary.__version__}\n"
+
+
+def test_the_pictures_show_the_imports() -> None:
+    stale = [page.name for page, text in structure.contents().items() if page.read_text(encoding="utf-8") != text]
+    assert not stale, f"{', '.join(stale)} out of date: run make pictures"

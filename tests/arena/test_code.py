@@ -55,7 +55,8 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import lossary
-from lossary.arena import engine, load
+from lossary.arena.data import load
+from lossary.arena.train import engine
 from lossary.arena.plan.protocol import make_protocol
 from lossary.arena.train.unit_of_work import Unit
 from lossary.arena.train.store import Store
