@@ -1,5 +1,6 @@
 """What several multi-class losses share."""
 
+import math
 from typing import Annotated
 
 import torch
@@ -40,3 +41,11 @@ def masses(target: Tensor, like: Tensor, ignore_index: int, label_smoothing: flo
     if label_smoothing:
         q = q * (1 - label_smoothing) + label_smoothing / num_classes
     return q.masked_fill(~kept, 0.0), kept
+
+
+def classes_exist(target: Tensor, classes: int, ignore_index: int) -> bool:
+    """Decides whether class indices that are not ignored are all from 0 to classes - 1; a loop over an array would not notice."""
+    from lossary._fast.mathematics import counted  # which imports Numba
+
+    labels = target.detach().long().contiguous().view(-1).numpy()
+    return not math.isnan(counted(labels, classes, ignore_index, None))

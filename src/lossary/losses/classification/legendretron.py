@@ -73,6 +73,9 @@ class LegendreTronLoss(Objective):
     long schedule: Adam at 0.01 over 240 epochs, a decay of 0.95 every 4 epochs, batches of 64, and weight decay on the link as
     well. Each map mixes all logits, so that no class can be masked by -inf.
 
+    Each map is a network of its own, gone through forwards and backwards for its value and once more for its gradient. That takes
+    some 40 times as long as cross-entropy for ten classes, and the room of 26 times the logits.
+
     Args:
         num_classes: how many classes there are, at least 2.
         num_blocks: how many maps the link is made of; none is cross-entropy.

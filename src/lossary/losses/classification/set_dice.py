@@ -1,5 +1,7 @@
 """Set-level Dice: the overlap score of each class over the whole batch, a soft macro-averaged F1."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,9 @@ from lossary._core.checks import check_class_inputs
 from lossary._core.objective import SoftmaxObjective, log_softmax, widen
 from lossary._core.parameters import Fraction, NonNegative, SetReduction, formula
 from lossary._core.registry import objective
-from lossary.losses.classification._common import Exponent, masses, without_ignored
+from lossary._fast import dispatch
+from lossary._fast.one_pass import in_one_pass
+from lossary.losses.classification._common import Exponent, classes_exist, masses, without_ignored
 
 
 @formula
@@ -23,6 +27,18 @@ def set_dice(
 ) -> Tensor:
     """The pure function behind :class:`SetDiceLoss`, with the same parameters."""
     check_class_inputs("set_dice", logits, target, None)
+    numbers = smooth, power, ignore_index, label_smoothing, reduction
+    hard = not target.is_floating_point() and not label_smoothing
+    if hard and dispatch.take_compiled_loops(logits, target) and classes_exist(target, logits.shape[1], ignore_index):
+        compute, plain = (functools.partial(way, *numbers) for way in (_in_a_loop, _plain))
+        found: Tensor = in_one_pass(compute, plain, logits, target)
+        return found
+    return _plain(*numbers, logits, target)
+
+
+def _plain(
+    smooth: float, power: float, ignore_index: int, label_smoothing: float, reduction: str, logits: Tensor, target: Tensor
+) -> Tensor:
     log_p = log_softmax(widen(without_ignored(logits, target, ignore_index)))
     q, kept = masses(target, log_p, ignore_index, label_smoothing)
     p = log_p.exp().masked_fill(~kept, 0.0)
@@ -35,6 +51,19 @@ def set_dice(
     scores = torch.where(nothing, kept.any().to(p.dtype), missing / sizes.masked_fill(nothing, 1.0))
     loss = scores.masked_fill(~there, 0.0).sum() / there.sum().clamp_min(1)
     return loss * kept.sum() if reduction == "sum" else loss
+
+
+def _in_a_loop(
+    smooth: float, power: float, ignore_index: int, _: float, reduction: str, wanted: bool, logits: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient, whose room holds the probabilities first, whether it is wanted or not."""
+    from lossary.losses.classification import _loops  # which imports Numba
+
+    gradient = logits.new_empty(logits.shape)
+    shape = logits.shape if logits.ndim == 2 else (*logits.shape[:2], -1)
+    z, p = (x.detach().contiguous().view(shape).numpy() for x in (logits, gradient))
+    y = target.long().contiguous().view(shape[:1] + shape[2:]).numpy()
+    return logits.new_tensor(_loops.set_dice(z, y, ignore_index, power, smooth, reduction == "sum", p)), gradient
 
 
 @objective(
