@@ -34,8 +34,8 @@ def test_any_number_of_grades(grades: int, scale: float) -> None:
     relevance = torch.randint(grades, (4, 400), generator=generator) / 7
     relevance[2] -= relevance[2].mean()  # some are below 0, and so padding
     mask = torch.rand(4, 400, generator=generator) < 0.8
-    for real in (None, mask):
-        found = actual(ListMLELoss(reduction="none"), scores, relevance, real)
-        of_double = actual(ListMLELoss(reduction="none"), scores.double(), relevance, real)
+    for real in ((), (mask,)):
+        found = actual(ListMLELoss(reduction="none"), scores, relevance, *real)
+        of_double = actual(ListMLELoss(reduction="none"), scores.double(), relevance, *real)
         for one, other in zip(found, of_double, strict=True):
             torch.testing.assert_close(one.double(), other, rtol=3e-5, atol=1e-4)

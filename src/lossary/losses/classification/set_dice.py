@@ -30,7 +30,7 @@ def set_dice(
     numbers = smooth, power, ignore_index, label_smoothing, reduction
     hard = not target.is_floating_point() and not label_smoothing
     if hard and dispatch.take_compiled_loops(logits, target) and classes_exist(target, logits.shape[1], ignore_index):
-        compute, plain = (functools.partial(way, *numbers) for way in (_in_a_loop, _plain))
+        compute, plain = functools.partial(_in_a_loop, *numbers), functools.partial(_plain, *numbers)
         found: Tensor = in_one_pass(compute, plain, logits, target)
         return found
     return _plain(*numbers, logits, target)

@@ -52,7 +52,7 @@ def ensloss(
         check_floating("ensloss", "noise", noise)
         check_shape("ensloss", "noise", noise, tuple(logits.shape))
     if dispatch.take_compiled_loops(logits, target, noise) and logits.numel() < MOST:
-        compute, plain = (functools.partial(way, box_cox, reduction) for way in (_in_a_loop, _plain))
+        compute, plain = functools.partial(_in_a_loop, box_cox, reduction), functools.partial(_plain, box_cox, reduction)
         found: Tensor = in_one_pass(compute, plain, logits, target, noise)
         return found
     return _plain(box_cox, reduction, logits, target, noise)

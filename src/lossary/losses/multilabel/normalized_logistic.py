@@ -29,7 +29,8 @@ def normalized_logistic(logits: Tensor, target: Tensor, *, ignore_index: int = -
     """The pure function behind :class:`NormalizedLogisticLoss`, with the same parameters."""
     check_element_inputs("normalized_logistic", logits, target)
     if dispatch.take_compiled_loops(logits, target):
-        compute, plain = (functools.partial(way, ignore_index, reduction) for way in (_in_a_loop, _plain))
+        numbers = ignore_index, reduction
+        compute, plain = functools.partial(_in_a_loop, *numbers), functools.partial(_plain, *numbers)
         found: Tensor = in_one_pass(compute, plain, logits, target)
         return found
     return _plain(ignore_index, reduction, logits, target)
