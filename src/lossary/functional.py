@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lossary._core.names import suggestion
-from lossary._core.registry import every_name, specs
+from lossary._core.registry import every_name, registered, specs
 
 # Functions that belong to an objective without being its loss.
 BESIDE = {
@@ -24,8 +24,11 @@ def __getattr__(name: str) -> Callable[..., Any]:
     if name in BESIDE:
         beside: Callable[..., Any] = getattr(importlib.import_module(BESIDE[name]), name)
         return beside
+    found = registered(name)  # at every call of `functional.name`, where microseconds count
+    if found is not None:
+        return found.function
     known = specs()
-    found = known.get(name) or next((each for each in known.values() if name in each.aliases), None)
+    found = next((each for each in known.values() if name in each.aliases), None)
     if found is None:
         raise AttributeError(f"lossary.functional has no function {name!r}{suggestion(name, [*every_name(known), *BESIDE])}")
     return found.function

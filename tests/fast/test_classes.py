@@ -213,9 +213,9 @@ def test_an_undeclared_number_is_named() -> None:
         )
 
 
-@pytest.mark.parametrize("soft", [False, True])
-def test_memory_above_the_input_is_the_gradient(soft: bool) -> None:
-    logits = draw((4000, 1000), 12, torch.float32).requires_grad_()
+@pytest.mark.parametrize(("shape", "soft"), [((4000, 1000), False), ((4000, 1000), True), ((4, 4, 512, 512), False)])
+def test_memory_above_the_input_is_the_gradient(shape: tuple[int, ...], soft: bool) -> None:
+    logits = draw(shape, 12, torch.float32).requires_grad_()
     target = targets(logits.detach(), soft)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         loss("log_p", logits, target).backward()

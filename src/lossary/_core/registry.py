@@ -362,6 +362,12 @@ def specs(kind: str = "objective") -> dict[str, Spec]:
     return {name: spec for (of, name), spec in sorted(_specs.items()) if of == kind}
 
 
+def registered(name: str, kind: str = "objective") -> Spec | None:
+    """Return the spec of one name, or None; this takes no longer than a look into a table."""
+    _load(kind)
+    return _specs.get((kind, name))
+
+
 def spec(name: str, kind: str = "objective") -> Spec:
     """The spec of one name or alias; a misspelt one is refused with suggestions."""
     known = specs(kind)

@@ -91,13 +91,17 @@ def _run(
     tiles = (space + width - 1) // width
     raw, held = np.empty((classes, width), f32), np.empty((classes, width), f32)
     largest, sums, lead, factor = np.empty(width, f32), np.empty(width, f32), np.empty(width, f32), np.empty(width, f32)
-    kept = np.empty(width, f32)
+    kept, costs = np.empty(width, f32), np.empty(width, f32)
     squares, of_e, of_z, own = np.zeros(width, f32), np.empty(width, f32), np.empty(width, f32), np.empty(width, f32)
     summed = 0.0
     for tile in range(first, last):
         i, start = tile // tiles, (tile % tiles) * width
         n = min(width, space - start)
-        zi, ai, vi = z[i], at[i, start : start + n], value[i, start : start + n]
+        zi, ai = z[i], at[i, start : start + n]
+        if value is not None:  # noqa: SIM108  # Numba drops the branch that it does not need
+            vi = value[i, start : start + n]
+        else:
+            vi = costs[:n]
         largest[:n] = f32(-np.inf)
         sums[:n] = f32(0.0)
         for c in range(classes):

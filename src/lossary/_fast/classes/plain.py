@@ -226,7 +226,8 @@ def distribution(target: Tensor, z: Tensor, label_smoothing: float, masked: Tens
     """The target distribution q (N, C, S) from class indices (N, S) or from probabilities, smoothed over the classes there are."""
     even: Tensor | float = label_smoothing / z.shape[1]
     if masked is not None and label_smoothing:
-        even = (~masked).to(z.dtype) * (label_smoothing / (~masked).sum(1, keepdim=True).clamp_min(1))
+        there = (~masked).to(z.dtype)
+        even = there * (label_smoothing / there.sum(1, keepdim=True).clamp_min(1))
     if target.is_floating_point():
         q = target.to(z.dtype)
         return q * (1 - label_smoothing) + even if label_smoothing else q

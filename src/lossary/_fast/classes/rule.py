@@ -25,8 +25,9 @@ from lossary._fast.classes.blocks import ExpectedInBlocks, NumbersInBlocks
 from lossary._fast.classes.plain import NUMBERS, Formula, Needs, Rows, cost_of_class, masked_classes, with_weight, without
 from lossary._fast.one_pass import in_one_pass, with_gradient
 
-__all__ = ["Formula", "Rows", "average_over_rows"]
+__all__ = ["Formula", "Rows", "average_over_rows", "small_and_whole"]
 
+FEW = 1 << 14  # logits up to which PyTorch's own operations, where there is one for all, take less time than a loop
 SHORT, MANY = 8, 1 << 13  # classes below which a loop for each row is too much, if there are more logits than so many
 
 
@@ -100,6 +101,13 @@ def average_over_rows(
     if ignored is None:
         return reduce(per_sample, per_sample.numel(), reduction)
     return average_over_kept(per_sample, at.view(shape), ignored, weight, reduction)
+
+
+def small_and_whole(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> bool:
+    """Decides whether PyTorch's own losses do best: a small batch (N, C) on a processor that has samples, all of which count."""
+    if not dispatch.take_compiled_loops(logits, target, weight) or logits.numel() > FEW or weight is not None or logits.ndim != 2:
+        return False
+    return target.dtype is torch.int64 and ignore_index < 0 and bool(target.min().item() >= 0)
 
 
 def _classes_side_by_side(logits: Tensor) -> bool:
@@ -280,12 +288,13 @@ def _maps_in_one_pass(
     numbers = float(needs.temperature), loop.constants, scale, ignore_index
 
     def compute(wanted: bool, z: Tensor, at: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        value, gradient = torch.empty(at.shape), torch.empty_like(z) if wanted else None
-        given = z.detach().numpy(), at.numpy(), None if weight is None else weight.numpy()
-        total = loop.over_rows(loop.run, *given, numbers, value.numpy(), None if gradient is None else gradient.numpy())
+        value, gradient = torch.empty(at.shape) if reduction == "none" else None, torch.empty_like(z) if wanted else None
+        given, taken = (z.detach(), at, weight), (value, gradient)
+        arrays = [[None if x is None else x.numpy() for x in some] for some in (given, taken)]
+        total = loop.over_rows(loop.run, *arrays[0], numbers, *arrays[1])
         if not math.isfinite(total) and masked_classes(z.detach()) is not None:
             return with_gradient(plain, z, at, weight)
-        return value.unsqueeze(1) if reduction == "none" else torch.tensor(total * scale, dtype=torch.float32), gradient
+        return torch.tensor(total * scale, dtype=torch.float32) if value is None else value.unsqueeze(1), gradient
 
     def plain(z: Tensor, at: Tensor, weight: Tensor | None) -> Tensor:
         per_sample = _each(z, at, weight, 0.0, if_class, needs, ignore_index)

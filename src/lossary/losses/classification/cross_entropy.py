@@ -1,12 +1,13 @@
 """Cross-entropy of the softmax."""
 
+import torch
 from torch import Tensor
 
 from lossary._core.checks import check_class_inputs
 from lossary._core.objective import SoftmaxObjective
 from lossary._core.parameters import Fraction, Reduction, Vector, formula
 from lossary._core.registry import objective
-from lossary._fast.classes.rule import Rows, average_over_rows
+from lossary._fast.classes.rule import Rows, average_over_rows, small_and_whole
 
 
 @formula
@@ -21,6 +22,8 @@ def cross_entropy(
 ) -> Tensor:
     """The pure function behind :class:`CrossEntropyLoss`, with the same parameters."""
     check_class_inputs("cross_entropy", logits, target, weight)
+    if small_and_whole(logits, target, weight, ignore_index) and not label_smoothing:
+        return torch.nn.functional.cross_entropy(logits, target, weight, reduction=reduction)
 
     def if_class(row: Rows) -> Tensor:
         return -row.log_p
