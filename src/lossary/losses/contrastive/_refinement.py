@@ -6,8 +6,8 @@ from torch import Tensor
 
 from lossary._core.objective import Objective, reduce
 from lossary._core.parameters import done
-from lossary._fast.pairs.rule import Row, against_all, sum_over_rows
-from lossary.distributed import Group, total
+from lossary._fast.pairs.rule import Pairs, Row, against_all, sum_over_rows
+from lossary.distributed import Group, all_items, total
 from lossary.errors import InvalidTypeError
 from lossary.losses.contrastive._common import direction
 
@@ -17,9 +17,18 @@ UNREACHED = {"positive_threshold": 2.0, "negative_threshold": -2.0}  # neither a
 def mean_over_pairs(owner: str, row: Row, prediction: Tensor, target: Tensor, group: Group, *, squares: bool = False) -> Tensor:
     """The mean of the chosen pairs' costs over the batch, where the row function gives an anchor's sum of costs and its count.
 
-    It takes cosines, or squared distances, which are exact for pairs that are nearly alike.
+    It takes cosines c, or 2 - 2 c, which as squared distances are exact for pairs that are nearly alike.
     """
-    found = sum_over_rows(row, **against_all(owner, prediction, target, group=group), squares=squares)
+    given = against_all(owner, prediction, target, group=group)
+    if squares:
+        # Rows of zeros have a cosine of 0, and lack 1 in the squared distance.
+        of_anchors, of_targets = ((~x.any(1)).to(x.dtype) for x in (prediction, target))
+        given |= {"anchor_sides": [of_anchors], "item_sides": [all_items(owner, of_targets, group).items], "squares": True}
+
+    def row_of_sides(s: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
+        return row(s + pairs.anchor_sides[0].unsqueeze(1) + pairs.item_sides[0], pairs)
+
+    found = sum_over_rows(row_of_sides if squares else row, **given)
     value, count = (total(owner, x, group) for x in found)
     return reduce(value, count, "mean")
 
