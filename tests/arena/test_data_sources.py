@@ -1,6 +1,6 @@
 """Every kind of source: files of tables and arrays, folders of images, data sets of PyTorch, and samples of what is too large."""
 
-import builtins
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from lossary.arena.data import from_arrays, load, npz
 from lossary.arena.data.read import sample_rows
 from lossary.arena.data.splits import make_splits
-from lossary.errors import DataError, InvalidValueError, UnknownNameError
+from lossary.errors import DataError, InvalidValueError, MissingPackageError, UnknownNameError
 
 
 def table(rows: int = 60) -> pa.Table:
@@ -225,15 +225,8 @@ def test_mistakes_with_folders(tmp_path: Path) -> None:
 def test_without_pillow_the_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pets" / "cat").mkdir(parents=True)
     (tmp_path / "pets" / "cat" / "1.png").write_bytes(b"")
-    real = builtins.__import__
-
-    def absent(name: str, *args: Any) -> Any:
-        if name.startswith("PIL"):
-            raise ImportError(name)
-        return real(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(DataError, match=r"pip install lossary\[images\]"):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # as Python marks what cannot be imported
+    with pytest.raises(MissingPackageError, match=r"pip install 'lossary\[images\]'"):
         load(tmp_path / "pets")
 
 

@@ -262,11 +262,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objectives": ["cross_entropy"]}, "cross_entropy: a retrieval task takes objectives on embeddings, this one wants logits"),
     (
         {"objectives": ["huber"]},
-        "huber: a retrieval task takes objectives of the family metric or classification, this one is regres",
+        "huber: a retrieval task takes objectives of the family embedding or classification, this one is regres",
     ),
     (
         {"objectives": ["byol"]},
-        "byol: a retrieval task takes objectives of the family metric or classification, this one is contrastive",
+        "byol: a retrieval task takes objectives of the family embedding or classification, this one is contrastive",
     ),
     *(
         (

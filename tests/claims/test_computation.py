@@ -103,7 +103,7 @@ def module(tmp_path: Path) -> Iterator[ModuleType]:
 
 def test_the_code_is_what_a_computation_uses_and_nothing_else(module: ModuleType) -> None:
     reached = modules_of("lossary.claims._computation", module.f)
-    used = {"losses.classification.focal", "metrics.smooth_ece", "_objective", "_registry", "claims._computation"}
+    used = {"losses.classification.focal", "metrics.smooth_ece", "_core.objective", "_core.registry", "claims._computation"}
     assert {"written_claim", *(f"lossary.{name}" for name in used)} <= reached
     unused = [
         name
