@@ -274,7 +274,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "batch_size must be from 8 to the 48 training rows, as a batch of a retrieval holds two classes of 4 or more, got"
             f" {size}",
         )
-        for size in (0, 7, 49)
+        for size in (7, 49)
     ),
     (
         {"objectives": ["contrastive(group='world')"]},
